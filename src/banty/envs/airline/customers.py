@@ -1,0 +1,275 @@
+"""Who the agent talks to: a scripted customer, one played by any policy, and one that does not talk.
+
+All keep one contract (`Customer`): an opening message, then a reply to each message of the agent, until one of the
+benchmark's stop words ends the conversation (specs/tau.md section 7).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, Protocol
+
+from banty.envs.airline.phrases import say, templates
+from banty.envs.airline.scenario import Request, Scenario, Slot
+from banty.errors import SimulatorFault
+from banty.records import Host, Message
+
+Ending = Literal["", "stop", "transfer", "out_of_scope"]
+STOP_WORDS: Mapping[str, Ending] = {
+    "###STOP###": "stop",
+    "###TRANSFER###": "transfer",
+    "###OUT-OF-SCOPE###": "out_of_scope",
+}
+
+
+class CustomerReply(NamedTuple):
+    text: str
+    ending: Ending = ""
+
+
+class Customer(Protocol):
+    """The other side of the conversation; one instance is one episode's."""
+
+    async def open(self, host: Host) -> str: ...
+
+    async def reply(self, text: str, transferred: bool, host: Host) -> CustomerReply:
+        """The answer to the agent's `text`; `transferred` says that a transfer to a human has been made."""
+
+
+class Heard(NamedTuple):
+    """What a customer makes of an agent's message."""
+
+    asks: tuple[Slot, ...]
+    proposes: bool
+    refuses: bool
+    waits: bool
+
+
+_ASKS: Mapping[Slot, str] = {
+    "user_id": r"user ?(id|name)|account (id|name|number)|your id\b",
+    "reservation_id": r"(reservation|booking|confirmation) (id|number|code|reference)|which (reservation|booking|trip)",
+    "date": r"\bdate\b(?! of birth)|which day|what day|\bwhen (would|do|should)",
+    "bags": r"how many .*(bag|suitcase|luggage)|number of (checked )?bags|bags in total",
+    "payment": r"payment|pay (with|by|for)|(gift|credit) card|refund (method|to)",
+    "reason": r"\breason\b|\bwhy\b",
+    "cabin": r"\bcabin\b|which class|what class",
+    "passenger": r"passenger|full name|date of birth|correct name",
+    "route": r"\bfrom where|\bwhere (from|to|would|do)|origin|destination|route",
+}
+_PROPOSES = re.compile(
+    r"\(yes|yes ?/ ?no|\bconfirm|shall i|should i|may i\b|can i go|go ahead|proceed"
+    r"|(would you|do you) (like|want) me to"
+    r"|is (that|this) (right|correct|ok)",
+    re.I,
+)
+_REFUSES = re.compile(
+    r"\b(cannot|can't|can not|unable|not able|not allowed|not possible|not permitted|not eligible|against .{0,20}policy"
+    r"|must decline|won't be able|sorry)\b",
+    re.I,
+)
+_WAITS = re.compile(r"\b(one moment|let me (check|look|see)|please hold|hold on|i will (now )?(check|look))\b", re.I)
+_YES = re.compile(
+    r"\W*(yes|yeah|yep|sure|correct|right|ok|okay|certainly|absolutely|please do|please go ahead|go ahead|confirmed?"
+    r"|i confirm|that's (right|correct)|that is (right|correct)|do it|sounds good)\b",
+    re.I,
+)
+_RESERVATION = re.compile(r"\b(?=[A-Z0-9]*\d)(?=[A-Z0-9]*[A-Z])(?!HAT\d{3}\b)[A-Z0-9]{6}\b")
+_DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
+
+
+def is_yes(text: str) -> bool:
+    """True for a customer's message that agrees to what was proposed; a `but` in it takes the yes back."""
+    return bool(_YES.match(text)) and not re.search(r"\b(but|no|not|don't|wait)\b", text, re.I)
+
+
+def hear(text: str) -> Heard:
+    """What a message asks for, proposes or refuses. Works on the sentence that holds the question."""
+    questions = " ".join(
+        sentence
+        for sentence in re.split(r"(?<=[.!?\n])\s+", text)
+        if "?" in sentence or re.match(r"\W*(please|could you|kindly|may i have|i need|i will need)", sentence, re.I)
+    )
+    proposes = bool(_PROPOSES.search(questions))
+    asks = () if proposes else tuple(slot for slot, words in _ASKS.items() if re.search(words, questions, re.I))
+    return Heard(asks, proposes, bool(_REFUSES.search(text)), bool(_WAITS.search(text)))
+
+
+class ScriptedCustomer:
+    """A customer who follows a scenario by rule: says what is asked for, agrees to what they want, pushes back.
+
+    Deterministic given the scenario and the task's seed. Understands agents by key words, so a policy that never asks
+    a recognisable question meets a customer who nudges and, past their patience, leaves.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._current = 0
+        self._insists = scenario.requests[0].insists
+        self._turn = 0
+        self._previous = ""
+        self._repeats = 0
+
+    @property
+    def _request(self) -> Request:
+        return self._scenario.requests[self._current]
+
+    async def open(self, host: Host) -> str:
+        return self._present(host)
+
+    async def reply(self, text: str, transferred: bool, host: Host) -> CustomerReply:
+        self._turn += 1
+        self._repeats = self._repeats + 1 if text == self._previous else 0
+        self._previous = text
+        if transferred:
+            return CustomerReply("###TRANSFER###", "transfer")
+        if self._turn > self._scenario.patience or self._repeats >= 2:
+            return CustomerReply(self._say("leave", host), "stop")
+        return self._respond(text, host)
+
+    def _respond(self, text: str, host: Host) -> CustomerReply:
+        heard = hear(text)
+        if not text.strip():
+            return CustomerReply(self._say("nudge", host))
+        if heard.proposes:
+            return CustomerReply(self._say("yes", host) if self._fits(text) else self._object(host))
+        if heard.asks:
+            return CustomerReply(self._answer(heard.asks, host))
+        if heard.refuses and self._insists > 0:
+            self._insists -= 1
+            self._repeats = 0  # insisting invites the same refusal again
+            return CustomerReply(self._say("insist", host))
+        if heard.waits:
+            return CustomerReply(self._say("wait", host))
+        if self._current + 1 < len(self._scenario.requests):
+            self._current += 1
+            self._insists = self._request.insists
+            return CustomerReply(f"{self._say('next', host)} {self._present(host)}")
+        return CustomerReply(self._say("bye", host), "stop")
+
+    def _present(self, host: Host) -> str:
+        request = self._request
+        act = f"{request.intent}:{request.detail}" if request.intent == "out_of_scope" else request.intent
+        parts = [self._say(act, host)]
+        parts += [self._tell(slot, host) for slot in request.says if slot in request.volunteered]
+        return " ".join(parts)
+
+    def _answer(self, asks: tuple[Slot, ...], host: Host) -> str:
+        told = [answer for slot in asks if (answer := self._tell(slot, host))]
+        return " ".join(told) if told else self._say("dont_know", host)
+
+    def _tell(self, slot: Slot, host: Host) -> str:
+        request = self._request
+        if slot == "user_id":
+            return self._say("tell:user_id", host, self._scenario.user_id)
+        if slot == "reason" and "reason" in request.says:
+            return self._say(f"reason:{request.says['reason']}", host)
+        if slot in request.says:
+            return self._say(f"tell:{slot}", host, request.says[slot])
+        if slot == "reservation_id" and request.hint:
+            return self._say("hint", host, request.hint)
+        return ""
+
+    def _fits(self, text: str) -> bool:
+        """False when the proposal names another reservation or date than the customer has in mind."""
+        request = self._request
+        reservations = set(_RESERVATION.findall(text))
+        if request.reservation_id and reservations and request.reservation_id not in reservations:
+            return False
+        wanted = request.says.get("date")
+        dates = set(_DATE.findall(text))
+        return not (wanted and dates and wanted not in dates)
+
+    def _object(self, host: Host) -> str:
+        repeated: tuple[Slot, ...] = ("reservation_id", "date")
+        known = [slot for slot in repeated if slot in self._request.says]
+        return " ".join([self._say("object", host), *(self._tell(slot, host) for slot in known)])
+
+    def _say(self, act: str, host: Host, value: str = "") -> str:
+        return say(act, self._scenario.phrasing, host.rng(f"customer:{act}", self._turn), value)
+
+
+class ModelCustomer:
+    """A customer played by whatever policy the run placed in the role `user`.
+
+    The policy sees the guidelines and its scenario, the conversation with sides swapped, and none of the agent's tool
+    calls. Silence, tool calls, endless text and parroting are faults of the simulator, never of the agent.
+    """
+
+    max_characters = 4000
+    max_repeats = 3
+
+    def __init__(self, guidelines: str, scenario: str) -> None:
+        system = f"{guidelines.strip()}\n\n<scenario>\n{scenario.strip()}\n</scenario>"
+        self._messages = [Message("system", system)]
+        self._repeats = 0
+
+    async def open(self, host: Host) -> str:
+        reply = await self.reply("Hi! How can I help you today?", False, host)
+        if reply.ending:
+            raise SimulatorFault(f"the simulated user ended the conversation in its first message: {reply.text!r}")
+        return reply.text
+
+    async def reply(self, text: str, transferred: bool, host: Host) -> CustomerReply:
+        self._messages.append(Message("user", text))
+        answer = await host.ask("user", self._messages)
+        self._check(answer)
+        self._messages.append(Message("assistant", answer.content))
+        for word, ending in STOP_WORDS.items():
+            if word in answer.content:
+                return CustomerReply(answer.content, ending)
+        return CustomerReply(answer.content)
+
+    def _check(self, answer: Message) -> None:
+        content = answer.content.strip()
+        if answer.calls or answer.faults:
+            raise SimulatorFault("the simulated user made a tool call; it has no tools")
+        if not content:
+            raise SimulatorFault("the simulated user said nothing")
+        if len(content) > self.max_characters:
+            raise SimulatorFault(f"the simulated user wrote {len(content)} characters; {self.max_characters} at most")
+        mine = [message.content.strip() for message in self._messages if message.role == "assistant"]
+        self._repeats = self._repeats + 1 if mine and mine[-1] == content else 0
+        if self._repeats >= self.max_repeats:
+            raise SimulatorFault(f"the simulated user said the same thing {self._repeats + 1} times: {content[:80]!r}")
+
+
+class SilentCustomer:
+    """States the request and leaves at the agent's first message; for baselines on tasks that have no script."""
+
+    def __init__(self, request: str) -> None:
+        self._request = request
+
+    async def open(self, host: Host) -> str:
+        return self._request
+
+    async def reply(self, text: str, transferred: bool, host: Host) -> CustomerReply:
+        return CustomerReply("###TRANSFER###", "transfer") if transferred else CustomerReply("###STOP###", "stop")
+
+
+GUIDELINES = """You are a customer talking to a service agent. Write one short message at a time, as a customer would.
+Stay with your scenario: want what it says, know only what it says, and do not repeat its wording.
+Give information when the agent asks for it, not before, unless the scenario says so.
+Say yes to a proposal only if it is what you want.
+When everything is settled, or refused for good, write ###STOP###. When you are being transferred to a human, write
+###TRANSFER###. When the scenario does not say enough to go on, write ###OUT-OF-SCOPE###."""
+
+
+def describe(scenario: Scenario) -> str:
+    """A generated scenario in words, for a customer played by a policy. Holds nothing of the right ending."""
+    lines = [f"Your user id is {scenario.user_id}."]
+    for number, request in enumerate(scenario.requests, 1):
+        act = f"{request.intent}:{request.detail}" if request.intent == "out_of_scope" else request.intent
+        first = templates(act, scenario.phrasing)[0]
+        lines.append(f"Request {number}: {first}")
+        lines += [f"  {slot.replace('_', ' ')}: {value}" for slot, value in request.says.items()]
+        late = [slot.replace("_", " ") for slot in request.says if slot not in request.volunteered]
+        if late:
+            lines.append(f"  Only when asked, tell: {', '.join(late)}.")
+        if request.hint:
+            lines.append(f"  You do not have the reservation code; the trip goes to {request.hint}.")
+        if request.insists:
+            lines.append(f"  If refused, insist {request.insists} more time(s), then accept it.")
+    if len(scenario.requests) > 1:
+        lines.append("Bring up the next request once the one before is settled.")
+    return "\n".join(lines)

@@ -1,0 +1,129 @@
+"""Grading as tau2-bench 1.0.1 grades the airline domain (specs/tau.md, section 6): the only grader to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+from banty.envs.airline.canonical import same_database
+from banty.envs.airline.data import AirlineWorld
+from banty.envs.airline.tau2tasks import Tau2Task
+from banty.envs.airline.tools import AirlineTools
+from banty.envs.airline.writes import WRITE_TOOLS
+from banty.envs.state import State
+from banty.errors import InputError, ReplayMismatch
+from banty.records import CallResult, ToolCall
+
+EndedBy = Literal[
+    "agent_stop",
+    "user_stop",
+    "max_steps",
+    "too_many_errors",
+    "timeout",
+    "agent_error",
+    "user_error",
+    "infrastructure_error",
+    "unexpected_error",
+]
+FINISHED = ("agent_stop", "user_stop")
+
+_COMPONENTS = {"DB": "db", "COMMUNICATE": "communicate", "ACTION": "action"}
+_JUDGED = ("ENV_ASSERTION", "NL_ASSERTION")
+
+
+def gold_state(world: AirlineWorld, actions: Iterable[ToolCall]) -> State:
+    """The database the actions lead to from a fresh start; one that fails is passed over. Costs writes only.
+
+    The same for every episode of a task: keep it, and never change it.
+    """
+    desk = AirlineTools(world)
+    for action in actions:
+        if action.name in WRITE_TOOLS:
+            desk.execute(action.name, action.arguments)
+    return desk.state
+
+
+def replayed_state(world: AirlineWorld, calls: Iterable[CallResult | ToolCall], *, strict: bool = False) -> State:
+    """The database after the write calls of an episode, run again from a fresh start.
+
+    With `strict`, ReplayMismatch where a write that was recorded now answers otherwise (for errors: where it now
+    succeeds, or no longer does), as the reference has it unless lenient.
+    """
+    desk = AirlineTools(world)
+    for call in _made(calls):
+        if call.name not in WRITE_TOOLS:
+            continue
+        succeeded, output = desk.execute(call.name, call.arguments)
+        if strict and isinstance(call, CallResult) and (succeeded == bool(call.error) or _differs(call, output)):
+            raise ReplayMismatch(f"{call.name} answered {call.output[:200]!r}, and {output[:200]!r} when run again")
+    return desk.state
+
+
+def grade_tau2(
+    world: AirlineWorld,
+    calls: Sequence[CallResult | ToolCall],
+    assistant_texts: Sequence[str],
+    task: Tau2Task,
+    ended_by: EndedBy,
+    *,
+    gold: State | None = None,
+    strict: bool = False,
+) -> dict[str, float | None]:
+    """The reward and its parts, each 0.0 or 1.0: `db`, `communicate`, `action`, `reward`.
+
+    `calls` are all calls of the agent, of which only writes are run again; `assistant_texts` all its messages, the
+    greeting included. The reward is the product over the task's basis, the other parts are for information. An episode
+    that neither side ended gets reward 0 with parts None: they were not judged. `gold` is the task's kept `gold_state`.
+
+    Raises InputError for a basis that needs a judge or that nobody knows.
+    """
+    for basis in task.reward_basis:
+        if basis in _JUDGED:
+            raise InputError(f"task {task.id} is graded by {basis}, which needs a judge; grade_tau2 has none")
+        if basis not in _COMPONENTS:
+            raise InputError(f"task {task.id} is graded by {basis!r}; known are {', '.join(_COMPONENTS)}")
+    if ended_by not in FINISHED:
+        return {"db": None, "communicate": None, "action": None, "reward": 0.0}
+    database = True
+    if task.checks_database:
+        wanted = gold_state(world, task.actions) if gold is None else gold
+        database = same_database(replayed_state(world, calls, strict=strict), wanted)
+    parts: dict[str, float | None] = {
+        "db": float(database),
+        "communicate": float(_all_said(task.communicate, assistant_texts)),
+        "action": float(_all_done(task, list(_made(calls)))),
+    }
+    reward = float(all(parts[_COMPONENTS[basis]] for basis in task.reward_basis))
+    return parts | {"reward": reward}
+
+
+def _made(calls: Iterable[CallResult | ToolCall]) -> Iterator[CallResult | ToolCall]:
+    """The calls that were made: a record of text that could not be read as a call is none."""
+    for call in calls:
+        if isinstance(call, ToolCall) or call.effect != "none" or call.error == "unknown_tool":
+            yield call
+
+
+def _differs(call: CallResult, output: str) -> bool:
+    return not call.error and call.output != output
+
+
+def _all_said(needles: Sequence[str], texts: Sequence[str]) -> bool:
+    """Each in some one text, as a substring whatever the case, after commas are taken out of the text alone."""
+    plain = [text.lower().replace(",", "") for text in texts]
+    return all(any(needle.lower() in text for text in plain) for needle in needles)
+
+
+def _all_done(task: Tau2Task, calls: Sequence[CallResult | ToolCall]) -> bool:
+    """Each action among the calls, by name and by the arguments it names, or else all that the call has."""
+    for action, named in zip(task.actions, task.compare_args, strict=True):
+        for call in calls:
+            keys = call.arguments.keys() if named is None else named
+            wanted = {key: action.arguments[key] for key in keys if key in action.arguments}
+            if call.name == action.name and wanted == {
+                key: call.arguments[key] for key in keys if key in call.arguments
+            }:
+                break
+        else:
+            return False
+    return True

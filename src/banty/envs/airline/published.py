@@ -1,0 +1,118 @@
+"""tau2-bench's own airline tasks over its own database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from banty.envs.airline.customers import GUIDELINES, Customer, ModelCustomer, SilentCustomer
+from banty.envs.airline.data import AirlineWorld, airline_folder, load_world
+from banty.envs.airline.env import AirlineDesk, Preset, preset
+from banty.envs.airline.rubric import Gold, Grade
+from banty.envs.airline.tasks import GENERATOR_VERSION, CustomerKind
+from banty.envs.airline.tau2tasks import Tau2Task, load_tasks
+from banty.envs.tasksets import check_place, one_of
+from banty.errors import InputError
+from banty.records import JSON, Env, Task, derive, sha256_json
+
+
+@dataclass(frozen=True)
+class PublishedCase:
+    """The private data of a published task."""
+
+    world: AirlineWorld
+    task: Tau2Task
+
+
+class PublishedTasks:
+    """The 50 published tasks, or another task file over the same database, with any policy as the customer.
+
+    No script plays them: `customer="model"` needs a policy in the role `user`, and `customer="silent"` serves
+    baselines that do not talk. The agent is shown the folder's own policy text.
+    """
+
+    env = "airline/tau2"
+
+    def __init__(
+        self,
+        *,
+        data: str | Path | None = None,
+        tasks: str | Path | None = None,
+        grade: Grade = "tau2",
+        customer: CustomerKind = "model",
+    ) -> None:
+        if data is None:
+            raise InputError("airline/tau2 needs data=FOLDER: a tau2-bench checkout or its airline data folder")
+        if one_of("customer", customer, CustomerKind) == "scripted":
+            raise InputError(
+                "airline/tau2 has no scripted customer; use customer=model with --user, or customer=silent"
+            )
+        self._grade = one_of("grade", grade, Grade)
+        self._customer = customer
+        self._folder = airline_folder(data)
+        self._tasks = load_tasks(tasks or self._folder)
+        policy = self._folder / "policy.md"
+        shown = preset("full")
+        text = policy.read_text().strip() if policy.is_file() else shown.policy
+        self._shown = Preset(text, shown.greeting, shown.tools, shown.compact, shown.transfer_ends)
+        self._guidelines = _guidelines(self._folder)
+
+    @property
+    def splits(self) -> Mapping[str, int]:
+        return {split: len(ids) for split, ids in self._tasks.splits.items()}
+
+    @property
+    def roles(self) -> frozenset[str]:
+        return frozenset({"user"} if self._customer == "model" else ())
+
+    @property
+    def provenance(self) -> Mapping[str, JSON]:
+        return {
+            "grader": self._grade,
+            "user": self._customer,
+            "user_version": GENERATOR_VERSION,
+            "world": load_world(self._folder).tag,
+            "tasks_sha256": self._tasks.sha256,
+        }
+
+    def task(self, split: str, index: int, seed: int = 0) -> Task:
+        check_place(self.env, self.splits, split, index)
+        published = self._tasks.split(split)[index]
+        case = PublishedCase(load_world(self._folder), published)
+        return Task(self.env, split, index, derive(seed, self.env, split, index), {"task_id": published.id}, case)
+
+    def episode(self, task: Task) -> Env:
+        case: PublishedCase = task.data
+        gold = Gold(case.task, process=False)
+        return AirlineDesk(case.world, self._make_customer(case.task), gold, self._shown, self._grade)
+
+    def fingerprint(self, split: str, num_tasks: int | None = None, seed: int = 0) -> str:
+        tasks = self._tasks.split(split)[:num_tasks]
+        shown = {"policy": self._shown.policy, "grade": self._grade, "world": load_world(self._folder).tag}
+        return sha256_json({**shown, "tasks": [dict(task.raw) for task in tasks]})
+
+    def _make_customer(self, task: Tau2Task) -> Customer:
+        scenario = _scenario(task)
+        return SilentCustomer(scenario) if self._customer == "silent" else ModelCustomer(self._guidelines, scenario)
+
+
+_GUIDELINE_FILES = ("simulation_guidelines.md", "../../user_simulator/simulation_guidelines.md")
+
+
+def _guidelines(folder: Path) -> str:
+    """The benchmark's own guidelines for its simulated user where the folder has them, else ours."""
+    found = next((folder / name for name in _GUIDELINE_FILES if (folder / name).is_file()), None)
+    return found.read_text() if found else GUIDELINES
+
+
+def _scenario(task: Tau2Task) -> str:
+    """The instructions as the benchmark lays them out for its simulated user (specs/tau.md section 7)."""
+    if isinstance(task.instructions, str):
+        return task.instructions
+    lines = []
+    for key in ("domain", "reason_for_call", "known_info", "unknown_info", "task_instructions"):
+        if value := task.instructions.get(key):
+            indented = str(value).replace("\n", "\n\t")
+            lines.append(f"{key.replace('_', ' ').capitalize()}:\n\t{indented}")
+    return "\n".join(lines)

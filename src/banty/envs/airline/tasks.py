@@ -1,0 +1,235 @@
+"""Generated airline tasks, over a small world each or over one shared world, generated or published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from banty.envs.airline.customers import (
+    GUIDELINES,
+    Customer,
+    ModelCustomer,
+    ScriptedCustomer,
+    SilentCustomer,
+    describe,
+)
+from banty.envs.airline.data import AirlineWorld, airline_folder, load_world
+from banty.envs.airline.env import AirlineDesk, preset
+from banty.envs.airline.phrases import SPLITS
+from banty.envs.airline.requests import Plan, Subject, make_request
+from banty.envs.airline.rubric import Gold, Grade
+from banty.envs.airline.scenario import Request, Scenario
+from banty.envs.airline.worlds import make_small_world, make_world, split_of
+from banty.envs.tasksets import check_place, one_of
+from banty.errors import InputError
+from banty.records import JSON, Env, Task, derive, generator, sha256_json
+
+CustomerKind = Literal["scripted", "model", "silent"]
+Phrasing = Literal["own", "train"]
+GENERATOR_VERSION = 1
+GENERATED_WORLD_SEED = 7
+
+_SIZES = {"mini": {"train": 20_000, "dev": 1_000, "test": 2_000}, "full": {"train": 2_000, "dev": 300, "test": 600}}
+
+# Shares of requests. Those that an idle or an always-transferring agent could end rightly stay under a quarter.
+_PLANS: Mapping[str, Sequence[tuple[float, Plan]]] = {
+    "mini": (
+        (0.20, ("cancel", "do")),
+        (0.09, ("cancel", "refuse")),
+        (0.18, ("change_date", "do")),
+        (0.05, ("change_date", "refuse")),
+        (0.22, ("add_bags", "do")),
+        (0.03, ("remove_bags", "refuse")),
+        (0.18, ("total_paid", "do")),
+        (0.05, ("out_of_scope", "transfer")),
+    ),
+    "full": (
+        (0.12, ("cancel", "do")),
+        (0.05, ("cancel", "refuse")),
+        (0.03, ("cancel", "transfer")),
+        (0.10, ("change_date", "do")),
+        (0.03, ("change_date", "refuse")),
+        (0.10, ("change_cabin", "do")),
+        (0.02, ("change_cabin", "refuse")),
+        (0.10, ("add_bags", "do")),
+        (0.02, ("remove_bags", "refuse")),
+        (0.10, ("total_paid", "do")),
+        (0.06, ("rename_passenger", "do")),
+        (0.02, ("add_passenger", "refuse")),
+        (0.02, ("add_insurance", "refuse")),
+        (0.10, ("book", "do")),
+        (0.07, ("compensation", "do")),
+        (0.02, ("compensation", "refuse")),
+        (0.04, ("out_of_scope", "transfer")),
+    ),
+}
+_SECOND_REQUEST = 0.25
+_MOST_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class GeneratedCase:
+    """The private data of a generated task."""
+
+    world: AirlineWorld
+    scenario: Scenario
+
+
+class GeneratedTasks:
+    """Generated conversations.
+
+    `mini` gives each task a small world of its own; `full` shares one world: a generated one, or the published
+    database in `data`. Splits are disjoint by customer, by reservation and by paraphrase template; with
+    `phrasing="train"` held-out customers speak in the training templates instead of their own.
+    """
+
+    def __init__(
+        self,
+        size: Literal["mini", "full"],
+        *,
+        data: str | Path | None = None,
+        grade: Grade = "semantic",
+        customer: CustomerKind = "scripted",
+        phrasing: Phrasing = "own",
+    ) -> None:
+        self._size = size
+        self._grade = one_of("grade", grade, Grade)
+        self._customer = one_of("customer", customer, CustomerKind)
+        self._phrasing = one_of("phrasing", phrasing, Phrasing)
+        self._data = airline_folder(data) if data is not None else None
+        if size == "mini" and data is not None:
+            raise InputError("airline/mini makes a small world for each task and takes no data; use airline/full")
+
+    @property
+    def env(self) -> str:
+        return f"airline/{self._size}"
+
+    @property
+    def splits(self) -> Mapping[str, int]:
+        return _SIZES[self._size]
+
+    @property
+    def roles(self) -> frozenset[str]:
+        return frozenset({"user"} if self._customer == "model" else ())
+
+    @property
+    def provenance(self) -> Mapping[str, JSON]:
+        return {
+            "grader": self._grade,
+            "user": self._customer,
+            "user_version": GENERATOR_VERSION,
+            "phrasing": self._phrasing,
+            "world": "one per task" if self._size == "mini" else self._world.tag,
+        }
+
+    def task(self, split: str, index: int, seed: int = 0) -> Task:
+        check_place(self.env, self.splits, split, index)
+        case = self._case(split, index, seed)
+        return Task(self.env, split, index, derive(seed, self.env, split, index), {}, case)
+
+    def episode(self, task: Task) -> Env:
+        case: GeneratedCase = task.data
+        return AirlineDesk(
+            case.world,
+            self._make_customer(case.scenario),
+            Gold.of_scenario(case.scenario),
+            preset(self._size),
+            self._grade,
+        )
+
+    def fingerprint(self, split: str, num_tasks: int | None = None, seed: int = 0) -> str:
+        """Covers scenarios, right endings, worlds, the policy text and the grader."""
+        wanted = self.splits[split] if num_tasks is None else num_tasks
+        cases = [self._case(split, index, seed) for index in range(wanted)]
+        return sha256_json(
+            {
+                "policy": preset(self._size).policy,
+                "grade": self._grade,
+                "tasks": [[case.scenario.to_json(), case.world.tag] for case in cases],
+            }
+        )
+
+    def _make_customer(self, scenario: Scenario) -> Customer:
+        if self._customer == "model":
+            return ModelCustomer(GUIDELINES, describe(scenario))
+        if self._customer == "silent":
+            return SilentCustomer(describe(scenario))
+        return ScriptedCustomer(scenario)
+
+    @cached_property
+    def _world(self) -> AirlineWorld:
+        if self._data is not None:
+            return load_world(self._data)
+        return AirlineWorld.from_json(make_world(GENERATED_WORLD_SEED), f"generated-{GENERATED_WORLD_SEED}")
+
+    @cached_property
+    def _reservations(self) -> Mapping[str, Sequence[str]]:
+        """Reservations of the shared world by split, in the world's order."""
+        found: dict[str, list[str]] = {split: [] for split in SPLITS}
+        for key, record in self._world.tables["reservations"].items():
+            found[split_of(record["user_id"])].append(key)
+        return found
+
+    def _case(self, split: str, index: int, seed: int) -> GeneratedCase:
+        rng = generator(derive(seed, self.env, split, index), "task")
+        phrasing = split if self._phrasing == "own" else "train"
+        for _ in range(_MOST_DRAWS):
+            plans = self._plans(rng)
+            if self._size == "mini":
+                world_seed = int(rng.integers(2**62))
+                world = AirlineWorld.from_json(make_small_world(world_seed, split), f"small-{world_seed:x}")
+                subjects = [Subject.of(world, key, asks_payment=False) for key in world.tables["reservations"]]
+            else:
+                world = self._world
+                subjects = self._draw_subjects(split, plans[0], rng)
+            requests = _requests(plans, subjects, rng)
+            if requests is not None:
+                user_id = subjects[0].profile.user_id
+                return GeneratedCase(world, Scenario(user_id, requests, phrasing))
+        raise InputError(f"no customer of the {split} split of {self._world.tag} has a request that can be made")
+
+    def _plans(self, rng: np.random.Generator) -> list[Plan]:
+        shares, plans = zip(*_PLANS[self._size], strict=True)
+        weights = np.array(shares) / sum(shares)
+        chosen = [plans[int(rng.choice(len(plans), p=weights))]]
+        if rng.random() < _SECOND_REQUEST:
+            active = [place for place, plan in enumerate(plans) if plan[1] == "do"]
+            second = weights[active] / weights[active].sum()
+            # The second request always has something to be done or told, so doing nothing never ends two rightly.
+            chosen.append(plans[active[int(rng.choice(len(active), p=second))]])
+        # A transfer ends the conversation, so it comes last.
+        return sorted(chosen, key=lambda plan: plan[1] == "transfer")
+
+    def _draw_subjects(self, split: str, plan: Plan, rng: np.random.Generator) -> list[Subject]:
+        """The reservations of one customer, one that can carry `plan` first; none where nobody can ask for it."""
+        keys = self._reservations[split]
+        start = int(rng.integers(len(keys)))
+        for step in range(len(keys)):
+            subject = Subject.of(self._world, keys[(start + step) % len(keys)], asks_payment=True)
+            if make_request(plan, subject, rng) is not None:
+                others = [key for key in subject.profile.reservations if key != subject.trip.id]
+                return [subject, *(Subject.of(self._world, key, asks_payment=True) for key in others)]
+        return []
+
+
+def _requests(
+    plans: Sequence[Plan], subjects: Sequence[Subject], rng: np.random.Generator
+) -> tuple[Request, ...] | None:
+    """One request a plan, each about a reservation of its own; None when the customer cannot ask for all of them."""
+    left = list(subjects)
+    made: list[Request] = []
+    for plan in plans:
+        for subject in left:
+            request = next((found for _ in range(8) if (found := make_request(plan, subject, rng)) is not None), None)
+            if request is not None:
+                made.append(request)
+                left.remove(subject)
+                break
+        else:
+            return None
+    return tuple(made)

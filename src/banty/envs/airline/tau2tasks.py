@@ -1,0 +1,172 @@
+"""Task files of tau2-bench's airline domain, its own and the verified fork's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from banty.envs.airline.data import airline_folder
+from banty.envs.airline.writes import WRITE_TOOLS
+from banty.errors import InputError
+from banty.records import JSON, ToolCall
+
+DEFAULT_BASIS = ("DB", "COMMUNICATE")
+SPLITS_FILE = "split_tasks.json"
+
+
+@dataclass(frozen=True)
+class Tau2Task:
+    """One task. `actions` is one way to the database that is wanted, `communicate` what has to be said.
+
+    `instructions` are the user's: an object of texts, or one text. `raw` is the task as the file has it.
+    """
+
+    id: str
+    instructions: Mapping[str, JSON] | str
+    actions: tuple[ToolCall, ...]
+    communicate: tuple[str, ...]
+    reward_basis: tuple[str, ...]
+    raw: Mapping[str, JSON] = field(repr=False, compare=False)
+
+    @property
+    def criteria(self) -> Mapping[str, JSON]:
+        return self.raw.get("evaluation_criteria") or {}
+
+    @property
+    def checks_database(self) -> bool:
+        """False for a task with neither actions nor assertions, not even empty lists: any database will do."""
+        return self.criteria.get("actions") is not None or self.criteria.get("env_assertions") is not None
+
+    @property
+    def compare_args(self) -> tuple[tuple[str, ...] | None, ...]:
+        """For each action the arguments that have to match; None for all those the agent's call has."""
+        named = [action.get("compare_args") for action in self.criteria.get("actions") or ()]
+        return tuple(None if names is None else tuple(names) for names in named)
+
+    @property
+    def writes(self) -> bool:
+        """True when the wanted way changes the database; the other tasks can be passed by doing nothing."""
+        return any(action.name in WRITE_TOOLS for action in self.actions)
+
+
+@dataclass(frozen=True)
+class Tau2Tasks:
+    """The tasks of one file in its order. `sha256` is the file's: never compare figures across versions of it."""
+
+    tasks: tuple[Tau2Task, ...]
+    splits: Mapping[str, tuple[str, ...]]
+    sha256: str
+    path: Path
+
+    def task(self, task_id: str) -> Tau2Task:
+        found = next((task for task in self.tasks if task.id == task_id), None)
+        if found is None:
+            raise InputError(f"{self.path} has no task {task_id!r}; it has {len(self.tasks)}: {_some(self.tasks)}")
+        return found
+
+    def split(self, name: str) -> tuple[Tau2Task, ...]:
+        if name not in self.splits:
+            raise InputError(f"no split {name!r} of {self.path}; there are {', '.join(self.splits)}")
+        return tuple(self.task(task_id) for task_id in self.splits[name])
+
+
+def load_tasks(path: str | Path) -> Tau2Tasks:
+    """The tasks of a file, or of the `tasks.json` of a folder that `airline_folder` understands.
+
+    Splits are those of the `split_tasks.json` beside it, where there is one, and `base` is all. Keys that nothing here
+    needs are ignored. Raises InputError for a damaged file and for tasks that need what the desk has not: an initial
+    state, or actions of the user.
+    """
+    given = Path(path).expanduser()
+    file = given if given.is_file() else airline_folder(given) / "tasks.json"
+    if not file.is_file():
+        raise InputError(f"no task file {file}")
+    raw = file.read_bytes()
+    listed = _json(file, raw)
+    if not isinstance(listed, list) or not listed:
+        raise InputError(f"{file} is not a task file: it holds {_kind(listed)} instead of a list of tasks")
+    tasks = tuple(_task(each, f"{file}, task {index}") for index, each in enumerate(listed))
+    ids = [task.id for task in tasks]
+    if len(set(ids)) < len(ids):
+        raise InputError(f"{file} has two tasks of the id {next(each for each in ids if ids.count(each) > 1)!r}")
+    return Tau2Tasks(tasks, _splits(file.parent / SPLITS_FILE, ids), hashlib.sha256(raw).hexdigest(), file)
+
+
+def _splits(file: Path, ids: list[str]) -> dict[str, tuple[str, ...]]:
+    splits = {"base": tuple(ids)}
+    if not file.is_file():
+        return splits
+    named = _json(file, file.read_bytes())
+    if not isinstance(named, dict) or not all(isinstance(members, list) for members in named.values()):
+        raise InputError(f"{file} is not a file of splits: it holds {_kind(named)} instead of lists of ids by name")
+    for name, members in named.items():
+        if strange := [str(each) for each in members if str(each) not in ids]:
+            raise InputError(f"split {name!r} of {file} names tasks that the task file lacks: {', '.join(strange[:5])}")
+        splits[name] = tuple(str(each) for each in members)
+    return splits
+
+
+def _task(raw: Any, where: str) -> Tau2Task:
+    if not isinstance(raw, dict) or "id" not in raw:
+        raise InputError(f"{where} is {_kind(raw)} without an id; is this a task file of tau2-bench?")
+    where = f"{where} (id {raw['id']!r})"
+    scenario = raw.get("user_scenario")
+    instructions = scenario.get("instructions") if isinstance(scenario, dict) else None
+    if not isinstance(instructions, (dict, str)):
+        raise InputError(f"{where} has no user_scenario.instructions; is this a task file of tau2-bench?")
+    initial = raw.get("initial_state")
+    if isinstance(initial, dict) and any(initial.values()):
+        raise InputError(f"{where} starts from an initial_state, which the airline desk does not support")
+    criteria = raw.get("evaluation_criteria")
+    if criteria is None:
+        # Without criteria the reference gives the full reward, which is the product over no basis at all.
+        return Tau2Task(str(raw["id"]), instructions, (), (), (), raw)
+    if not isinstance(criteria, dict):
+        raise InputError(f"{where} has {_kind(criteria)} as evaluation_criteria instead of an object")
+    actions = tuple(_action(each, where) for each in _list(criteria, "actions", where))
+    communicate = _strings(criteria, "communicate_info", where)
+    basis = _strings(criteria, "reward_basis", where) if criteria.get("reward_basis") is not None else DEFAULT_BASIS
+    return Tau2Task(str(raw["id"]), instructions, actions, communicate, basis, raw)
+
+
+def _action(raw: Any, where: str) -> ToolCall:
+    if not isinstance(raw, dict) or not isinstance(raw.get("name"), str) or not isinstance(raw.get("arguments"), dict):
+        raise InputError(f"{where} has an action without a name and an object of arguments")
+    if raw.get("requestor", "assistant") != "assistant":
+        raise InputError(f"{where} has an action of {raw['requestor']!r}; only the assistant has tools at this desk")
+    return ToolCall(raw["name"], raw["arguments"], str(raw.get("action_id", "")))
+
+
+def _list(criteria: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    value = criteria.get(key)
+    if value is not None and not isinstance(value, list):
+        raise InputError(f"{where} has {_kind(value)} as {key} instead of a list")
+    return value or []
+
+
+def _strings(criteria: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    values = _list(criteria, key, where)
+    if not all(isinstance(value, str) for value in values):
+        raise InputError(f"{where} has something other than texts in {key}")
+    return tuple(values)
+
+
+def _json(file: Path, raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except ValueError as wrong:
+        raise InputError(f"{file} is not whole JSON ({wrong}): it may be cut off, fetch it again") from wrong
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"an object of {', '.join(sorted(map(str, value))[:6]) or 'nothing'}"
+    return f"a list of {len(value)}" if isinstance(value, list) else f"a {type(value).__name__}"
+
+
+def _some(tasks: tuple[Tau2Task, ...]) -> str:
+    return ", ".join(task.id for task in tasks[:8]) + (", ..." if len(tasks) > 8 else "")

@@ -1,0 +1,87 @@
+"""One problem, pinned by where it came from, and sets of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from banty.records.messages import JSON
+
+if TYPE_CHECKING:
+    from banty.records.contracts import Env
+
+
+@dataclass(frozen=True)
+class Task:
+    """One problem with its data.
+
+    `(env, split, index, seed)` pins it: the same four give the same bytes everywhere, so a client on the other side of
+    a wire names a task by them and never holds the data. `public` may be shown to anyone. `data` is the environment's
+    own: it may hold the scenario and the gold answer, is never part of `pin`, `repr`, an observation or a schema.
+    """
+
+    env: str
+    split: str
+    index: int
+    seed: int
+    public: Mapping[str, JSON] = field(default_factory=dict)
+    data: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def id(self) -> str:
+        return f"{self.env}:{self.split}:{self.index}:{self.seed}"
+
+    @property
+    def pin(self) -> JSON:
+        """What a client may know and send back to get this task again."""
+        return {"env": self.env, "split": self.split, "index": self.index, "seed": self.seed}
+
+
+class Taskset(Protocol):
+    """Many tasks of one environment, with splits, and the factory of episodes over them."""
+
+    @property
+    def env(self) -> str:
+        """The environment's registered name, such as `airline/mini`."""
+
+    @property
+    def splits(self) -> Mapping[str, int]:
+        """Number of tasks in each split."""
+
+    @property
+    def provenance(self) -> Mapping[str, JSON]:
+        """What a result has to name: grader, user simulator, world, versions."""
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The roles an episode asks for, which a run must place policies in."""
+
+    def task(self, split: str, index: int, seed: int = 0) -> Task:
+        """The pinned task. Raises InputError for a split or an index that does not exist."""
+
+    def episode(self, task: Task) -> Env:
+        """A fresh single-use environment for one episode of `task`."""
+
+    def fingerprint(self, split: str, num_tasks: int | None = None, seed: int = 0) -> str:
+        """sha256 over everything that decides what the first `num_tasks` tasks ask and how they are scored."""
+
+
+def canonical_json(value: JSON) -> str:
+    """JSON with sorted keys and no spaces: equal values, equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def sha256_json(value: JSON) -> str:
+    """The sha256, in hex, of `canonical_json(value)`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def take(taskset: Taskset, split: str, num_tasks: int | None, seed: int = 0) -> Sequence[Task]:
+    """The first `num_tasks` tasks of a split in their fixed order, or all of them."""
+    size = taskset.splits.get(split, 0)
+    wanted = size if num_tasks is None else num_tasks
+    # An index past the end is left to the taskset, which knows the words for its own error.
+    return [taskset.task(split, index, seed) for index in range(wanted if wanted > 0 else 1)][:wanted]

@@ -1,0 +1,98 @@
+"""Running many episodes concurrently, and putting them back into groups."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from banty.errors import InputError
+from banty.records import EpisodeSpec, Group, Limits, Rollout, Task, Taskset, derive
+from banty.rollout.driver import Cast, run_episode
+from banty.rollout.order import ExactOrder, FreeOrder, Order
+
+
+def plan_groups(tasks: Iterable[Task], num_trials: int, seed: int, tag: str = "") -> list[EpisodeSpec]:
+    """`num_trials` episodes of every task, in order: one environment seed per task, one sampler seed per trial.
+
+    `tag` keeps the ids and draws of one collection apart from another over the same tasks, such as two training steps.
+    """
+    if num_trials < 1:
+        raise InputError(f"num_trials is {num_trials}; it takes at least 1")
+    prefix = f"{tag}|" if tag else ""
+    return [
+        EpisodeSpec(
+            task,
+            trial=trial,
+            sampler_seed=derive(seed, "sampler", tag, task.id, trial),
+            group_id=f"{prefix}{task.id}",
+            rollout_id=f"{prefix}{task.id}#{trial}",
+        )
+        for task in tasks
+        for trial in range(num_trials)
+    ]
+
+
+async def collect(
+    specs: Sequence[EpisodeSpec],
+    taskset: Taskset,
+    cast: Cast,
+    limits: Limits | None = None,
+    *,
+    concurrency: int = 64,
+    exact: bool = True,
+    on_finished: Callable[[tuple[Rollout, ...]], None] | None = None,
+) -> list[tuple[Rollout, ...]]:
+    """For each spec, its rollout followed by those of its descendants, in the order of `specs`.
+
+    At most `concurrency` episodes are live; nobody waits for the slowest member. With `exact` the policies answer in
+    rounds (see `ExactOrder`). `on_finished` is called as each episode ends, in the order they end. An exception from
+    it, or a cancellation, ends every live episode and propagates.
+    """
+    check_roles(taskset, cast)
+    if concurrency < 1:
+        raise InputError(f"concurrency is {concurrency}; it takes at least 1")
+    order: Order = ExactOrder() if exact else FreeOrder()
+    waiting = deque(enumerate(specs))
+    results: dict[int, tuple[Rollout, ...]] = {}
+    num_workers = min(concurrency, len(specs))
+    order.enter(num_workers)
+
+    async def work() -> None:
+        try:
+            while waiting:
+                place, spec = waiting.popleft()
+                results[place] = await run_episode(spec, taskset, cast, limits, order, slot_held=True)
+                if on_finished is not None:
+                    on_finished(results[place])
+        finally:
+            order.leave()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(num_workers):
+                group.create_task(work())
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [results[place] for place in range(len(specs))]
+
+
+def check_roles(taskset: Taskset, cast: Cast) -> None:
+    """Raises InputError when an episode would ask for a role that nobody plays."""
+    missing = sorted(taskset.roles - set(cast.roles))
+    if missing:
+        raise InputError(
+            f"{taskset.env} needs a policy in the role {', '.join(missing)}; place one, for example with "
+            f"--{missing[0]} URL (an OpenAI-compatible endpoint)"
+        )
+
+
+def group_rollouts(rollouts: Iterable[Rollout]) -> list[Group]:
+    """Root rollouts by group, groups in order of first appearance, members by trial."""
+    groups: dict[str, list[Rollout]] = {}
+    for rollout in rollouts:
+        if rollout.depth == 0:
+            groups.setdefault(rollout.group_id, []).append(rollout)
+    return [
+        Group(members[0].task, tuple(sorted(members, key=lambda rollout: rollout.trial))) for members in groups.values()
+    ]

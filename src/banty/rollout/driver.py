@@ -1,0 +1,397 @@
+"""The one loop that runs episodes, of every environment, with every policy."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from banty.errors import (
+    BudgetExhausted,
+    EnvironmentFault,
+    EpisodeFault,
+    InputError,
+    JudgeFault,
+    PolicyFault,
+    SimulatorFault,
+)
+from banty.records import (
+    Budget,
+    Completion,
+    Env,
+    EpisodeSpec,
+    Limits,
+    Message,
+    Observation,
+    Outcome,
+    Policy,
+    Rollout,
+    SampleRequest,
+    SamplingParams,
+    Task,
+    Taskset,
+    ToolSchema,
+    Turn,
+    derive,
+    generator,
+)
+from banty.rollout.deadlines import within
+from banty.rollout.order import FreeOrder, Order
+
+Result = TypeVar("Result")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who plays: the policy under test, and the policies in the roles an environment may ask for."""
+
+    agent: Policy
+    roles: Mapping[str, Policy] = field(default_factory=dict)
+    params: SamplingParams = field(default_factory=SamplingParams)
+    role_params: Mapping[str, SamplingParams] = field(default_factory=dict)
+    trainable_roles: frozenset[str] = frozenset()
+
+
+@dataclass
+class _Spent:
+    """What the whole tree of one root has used so far."""
+
+    turns: int = 0
+    tokens: int = 0
+    children: int = 0
+    cost_usd: float = 0.0
+
+
+class _Truncated(Exception):
+    def __init__(self, cause: str, detail: str) -> None:
+        super().__init__(detail)
+        self.cause = cause
+
+
+async def run_episode(
+    spec: EpisodeSpec,
+    taskset: Taskset,
+    cast: Cast,
+    limits: Limits | None = None,
+    order: Order | None = None,
+    *,
+    slot_held: bool = False,
+) -> tuple[Rollout, ...]:
+    """The rollout of one episode, followed by those of all its descendants.
+
+    Never raises for what an environment, a policy, a user or a judge does: that ends up in the rollout's status. A
+    cancellation ends the episode and everything below it, frees what they hold, and propagates. With `slot_held` the
+    caller has entered `order` for this episode and leaves it afterwards.
+    """
+    gate = order or FreeOrder()
+    if not slot_held:
+        gate.enter()
+    try:
+        return await _Episode(spec, taskset, cast, limits or Limits(), gate).run()
+    finally:
+        if not slot_held:
+            gate.leave()
+
+
+class _Episode:
+    """One episode in progress; it is the Host its environment sees."""
+
+    def __init__(
+        self,
+        spec: EpisodeSpec,
+        taskset: Taskset,
+        cast: Cast,
+        limits: Limits,
+        order: Order,
+        parent: _Episode | None = None,
+        call_index: int = 0,
+    ) -> None:
+        self.spec, self.taskset, self.cast, self.limits, self.order = spec, taskset, cast, limits, order
+        self.task = spec.task
+        self.rollout_id = spec.rollout_id or f"{spec.task.id}#{spec.trial}"
+        self.parent, self.call_index = parent, call_index
+        self.depth: int = parent.depth + 1 if parent else 0
+        self.root_id: str = parent.root_id if parent else self.rollout_id
+        self.spent: _Spent = parent.spent if parent else _Spent()
+        self.turns: list[Turn] = []
+        self.descendants: list[Rollout] = []
+        self.num_children = 0
+        self._calls: dict[str, int] = {}
+        self._asking = asyncio.Lock()
+        self.deadline: float = min(
+            asyncio.get_running_loop().time() + limits.episode_timeout_s, parent.deadline if parent else float("inf")
+        )
+
+    # What the environment may ask of its host.
+
+    @property
+    def budget(self) -> Budget:
+        def left(cap: int | None, used: int) -> int | None:
+            return None if cap is None else max(cap - used, 0)
+
+        cost = self.limits.max_cost_usd
+        return Budget(
+            turns=left(self.limits.max_turns, sum(turn.actor == "agent" for turn in self.turns)),
+            tokens=left(self.limits.max_tokens, self.spent.tokens),
+            children=left(self.limits.max_children, self.spent.children) if self.depth < self.limits.max_depth else 0,
+            cost_usd=None if cost is None else max(cost - self.spent.cost_usd, 0.0),
+        )
+
+    def rng(self, purpose: str, turn: int = 0) -> np.random.Generator:
+        return generator(self.task.seed, purpose, turn)
+
+    async def ask(self, role: str, messages: Sequence[Message]) -> Message:
+        policy = self.cast.roles.get(role)
+        if policy is None:
+            placed = ", ".join(sorted(self.cast.roles)) or "nobody"
+            raise InputError(f"the environment asks for a policy in the role {role!r}; this run placed {placed}")
+        fault = {"user": SimulatorFault, "judge": JudgeFault}.get(role, PolicyFault)
+        params = self.cast.role_params.get(role, SamplingParams())
+        async with self._asking if self.order.exact else contextlib.nullcontext():
+            started = time.perf_counter()
+            completion = await self._sample(policy, role, tuple(messages), (), params, self.limits.ask_timeout_s, fault)
+        turn = _turn(len(self.turns), role, completion, policy, time.perf_counter() - started)
+        trainable = role in self.cast.trainable_roles
+        self.turns.append(dataclasses.replace(turn, request=tuple(messages), trainable=trainable))
+        return completion.message
+
+    async def spawn(self, tasks: Sequence[Task]) -> Sequence[Rollout]:
+        if not tasks:
+            return ()
+        if self.depth >= self.limits.max_depth:
+            raise BudgetExhausted("depth", f"depth {self.depth} may not spawn: max_depth is {self.limits.max_depth}")
+        if self.spent.children + len(tasks) > self.limits.max_children:
+            raise BudgetExhausted(
+                "children",
+                f"{len(tasks)} more children on top of {self.spent.children}; max_children is "
+                f"{self.limits.max_children}",
+            )
+        self.spent.children += len(tasks)
+        children = []
+        for task in tasks:
+            self.num_children += 1
+            spec = EpisodeSpec(
+                task,
+                trial=self.spec.trial,
+                sampler_seed=derive(self.spec.sampler_seed, "child", self.num_children),
+                group_id=self.spec.group_id or self.task.id,
+                rollout_id=f"{self.rollout_id}/{self.num_children}",
+            )
+            children.append(
+                _Episode(spec, self.taskset, self.cast, self.limits, self.order, self, self.num_children - 1)
+            )
+        return await self._run_children(children)
+
+    async def _run_children(self, children: Sequence[_Episode]) -> Sequence[Rollout]:
+        # The parent lends its slot to its children and gets it back from the last of them, so that no round of an
+        # exact order can slip in between the last child's end and the parent's next call.
+        self.order.enter(len(children) - 1)
+        unfinished = len(children)
+
+        async def run(child: _Episode) -> tuple[Rollout, ...]:
+            nonlocal unfinished
+            try:
+                return await child.run()
+            finally:
+                unfinished -= 1
+                if unfinished:
+                    self.order.leave()
+
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(run(child)) for child in children]
+        results = [task.result() for task in running]
+        self.descendants.extend(rollout for tree in results for rollout in tree)
+        return tuple(tree[0] for tree in results)
+
+    # The loop.
+
+    async def run(self) -> tuple[Rollout, ...]:
+        started = time.perf_counter()
+        env: Env | None = None
+        record: dict[str, Any] = {"status": "completed"}
+        try:
+            env = self._guarded(lambda: self.taskset.episode(self.task), EnvironmentFault, "making the environment")
+            await self._play(env, record)
+        except _Truncated as reached:
+            record |= {"status": "truncated", "cause": reached.cause, "detail": str(reached)}
+        except EpisodeFault as fault:
+            record |= {"status": "errored", "cause": fault.cause, "detail": str(fault)}
+        finally:
+            await self._close(env, record)
+        rollout = Rollout(
+            rollout_id=self.rollout_id,
+            task=self.task,
+            turns=tuple(self.turns),
+            group_id=self.spec.group_id or self.task.id,
+            trial=self.spec.trial,
+            seed=self.spec.sampler_seed,
+            policy=self.cast.agent.name,
+            version=max((turn.version for turn in self.turns if turn.actor == "agent"), default=0),
+            root_id=self.root_id,
+            parent_id=self.parent.rollout_id if self.parent else "",
+            depth=self.depth,
+            call_index=self.call_index,
+            duration_s=time.perf_counter() - started,
+            **record,
+        )
+        return (rollout, *self.descendants)
+
+    async def _play(self, env: Env, record: dict[str, Any]) -> None:
+        opening = await self._environment(env.start(self), "starting the environment")
+        record |= {"opening": opening.messages, "tools": opening.tools}
+        messages = list(opening.messages)
+        failures = 0
+        done = False
+        try:
+            while not done:
+                self._check_budget()
+                completion, policy_s = await self._agent(tuple(messages), opening.tools)
+                index = len(self.turns)
+                turn = _turn(index, "agent", completion, self.cast.agent, policy_s)
+                self.turns.append(dataclasses.replace(turn, trainable=True))
+                started = time.perf_counter()
+                seen = await self._environment(env.step(completion, self), f"turn {index} of the environment")
+                self.turns[index] = _with_observation(self.turns[index], seen, time.perf_counter() - started)
+                messages += [completion.message, *seen.messages]
+                failures = failures + 1 if seen.calls and all(call.error for call in seen.calls) else 0
+                done = seen.done
+                if not done and failures >= self.limits.max_consecutive_errors:
+                    raise _Truncated("errors", f"{failures} turns in a row in which every call failed")
+        except BudgetExhausted as spent:
+            record["outcome"] = self._outcome(env)
+            raise _Truncated("budget", str(spent)) from None
+        except _Truncated:
+            record["outcome"] = self._outcome(env)
+            raise
+        record["outcome"] = self._outcome(env)
+
+    def _check_budget(self) -> None:
+        left = self.budget
+        if left.turns == 0:
+            raise _Truncated("turns", f"the cap of {self.limits.max_turns} turns is reached")
+        if left.tokens == 0:
+            raise _Truncated("tokens", f"the cap of {self.limits.max_tokens} sampled tokens is reached")
+        if left.cost_usd == 0:
+            raise _Truncated("cost", f"the cap of ${self.limits.max_cost_usd:g} is reached")
+
+    async def _agent(self, messages: tuple[Message, ...], tools: tuple[ToolSchema, ...]) -> tuple[Completion, float]:
+        params = self.cast.params
+        left = self.budget.tokens
+        if left is not None:
+            params = dataclasses.replace(params, max_tokens=min(left, params.max_tokens or left))
+        started = time.perf_counter()
+        completion = await self._sample(
+            self.cast.agent, "agent", messages, tools, params, self.limits.policy_timeout_s, PolicyFault
+        )
+        return completion, time.perf_counter() - started
+
+    async def _sample(
+        self,
+        policy: Policy,
+        actor: str,
+        messages: tuple[Message, ...],
+        tools: tuple[ToolSchema, ...],
+        params: SamplingParams,
+        limit_s: float,
+        fault: type[EpisodeFault],
+    ) -> Completion:
+        index = self._calls[actor] = self._calls.get(actor, -1) + 1
+        if params.seed is None:
+            params = dataclasses.replace(params, seed=derive(self.spec.sampler_seed, "sample", actor, index))
+        request = SampleRequest(messages, tools, f"{self.rollout_id}|{actor}", params)
+        what = f"answer {index} of the {actor}"
+
+        async def answer() -> Completion:
+            return await within(policy.sample(request), self._limit(limit_s), what)
+
+        completion = await self._faulting(self.order.call((self.rollout_id, actor, index), answer), fault, what)
+        self.spent.tokens += completion.sampled_tokens
+        self.spent.cost_usd += completion.cost_usd
+        return completion
+
+    async def _environment(self, coroutine: Coroutine[Any, Any, Result], what: str) -> Result:
+        limited = within(coroutine, self._limit(self.limits.step_timeout_s), what)
+        return await self._faulting(limited, EnvironmentFault, what)
+
+    def _limit(self, limit_s: float) -> float:
+        return min(limit_s, self.deadline - asyncio.get_running_loop().time())
+
+    def _outcome(self, env: Env) -> Outcome:
+        return self._guarded(env.outcome, EnvironmentFault, "scoring the episode")
+
+    async def _close(self, env: Env | None, record: dict[str, Any]) -> None:
+        """Free engine sessions and the environment; a failure to do so is logged, since the episode is over."""
+        players = {"agent": self.cast.agent, **self.cast.roles}
+        used = {"agent"} | {turn.actor for turn in self.turns}
+        endings: list[tuple[Coroutine[Any, Any, None], str]] = [
+            (players[actor].release(f"{self.rollout_id}|{actor}"), f"releasing the {actor}'s session")
+            for actor in sorted(used)
+        ]
+        if env is not None:
+            endings.append((env.close(), "closing the environment"))
+        for ending, what in endings:
+            try:
+                await within(ending, self.limits.close_timeout_s, what)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the rollout stands
+                _log.warning("%s of %s failed: %r", what, self.rollout_id, error)
+        if record["status"] == "errored":
+            record.pop("outcome", None)
+
+    async def _faulting(self, awaited: Coroutine[Any, Any, Result], fault: type[EpisodeFault], what: str) -> Result:
+        try:
+            return await awaited
+        except (EpisodeFault, BudgetExhausted, _Truncated):
+            raise
+        except Exception as error:
+            raise self._as_fault(error, fault, what) from error
+
+    def _guarded(self, function: Callable[[], Result], fault: type[EpisodeFault], what: str) -> Result:
+        try:
+            return function()
+        except EpisodeFault:
+            raise
+        except Exception as error:
+            raise self._as_fault(error, fault, what) from error
+
+    def _as_fault(self, error: Exception, fault: type[EpisodeFault], what: str) -> EpisodeFault:
+        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if isinstance(error, EpisodeFault):
+            return error
+        _log.debug("%s of %s failed", what, self.rollout_id, exc_info=error)
+        return fault(f"{what} failed: {type(error).__name__}: {error}")
+
+
+def _turn(index: int, actor: str, completion: Completion, policy: Policy, policy_s: float) -> Turn:
+    return Turn(
+        index=index,
+        actor=actor,
+        message=completion.message,
+        segment=completion.segment,
+        policy=policy.name,
+        version=completion.version,
+        finish=completion.finish,
+        prompt_tokens=completion.prompt_tokens,
+        sampled_tokens=completion.sampled_tokens,
+        cost_usd=completion.cost_usd,
+        policy_s=policy_s,
+    )
+
+
+def _with_observation(turn: Turn, seen: Observation, env_s: float) -> Turn:
+    return dataclasses.replace(
+        turn,
+        observation=seen.messages,
+        calls=seen.calls,
+        state_before=seen.state_before,
+        state_after=seen.state_after,
+        env_s=env_s,
+    )
