@@ -10,7 +10,7 @@ import pytest
 
 from banty.chat import Format, call_parser, in_order, parse
 from banty.errors import InputError
-from banty.records.messages import Message, ToolCall, ToolSchema
+from banty.records.messages import JSON, Message, ToolCall, ToolSchema
 
 FORMATS: tuple[Format, ...] = ("hermes", "qwen_xml")
 
@@ -145,7 +145,8 @@ def test_wrong_parameters_are_all_told_at_once(format: Format, tools: Tools) -> 
 @pytest.mark.parametrize("format", FORMATS)
 def test_unlisted_parameters_need_an_explicit_permission(format: Format) -> None:
     text = {"hermes": hermes("t", '{"x": "1"}'), "qwen_xml": xml("t", {"x": "1"})}[format]
-    silent, open_ = {"properties": {}}, {"properties": {}, "additionalProperties": True}
+    silent: JSON = {"properties": {}}
+    open_: JSON = {"properties": {}, "additionalProperties": True}
     assert only_fault(parse(text, [ToolSchema("t", "", silent)], format)).message == (
         "Call to 't' not executed: unknown parameter 'x'. 't' takes no parameters. Correct it and call again."
     )
@@ -170,7 +171,7 @@ def test_values_that_break_a_finer_rule(format: Format, tools: Tools) -> None:
         "Call to 'sort' not executed: rate: expected at least 0, got -1; "
         'shelf: expected one of "A", "B"; got "C". Correct it and call again.'
     )
-    assert text[fault.position :].lstrip("\n").startswith("-1")
+    assert text[fault.position :].startswith("-1")
     assert parse(text, tools, format, check="names").calls == (ToolCall("sort", {"rate": -1, "shelf": "C"}),)
 
 

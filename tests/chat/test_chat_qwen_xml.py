@@ -70,7 +70,7 @@ def test_what_does_not_fit_is_a_fault(name: str, text: str, problem: str, tools:
     fault = fault_of(raw, tools)
     assert (fault.kind, fault.name, fault.raw) == ("bad_value", "sort", raw)
     assert problem in fault.message
-    assert raw[fault.position :].startswith("\n" + text)
+    assert raw[fault.position :].startswith(text)
 
 
 def test_a_failing_coercion_is_a_fault_even_when_only_names_are_checked(tools: Tools) -> None:

@@ -10,8 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from banty.chat import Format, parse, render_calls, signature_line
-from banty.chat.check import allowed_types, type_of
 from banty.chat.qwen_xml import TAGS
+from banty.chat.validate import allowed_types, type_of
 from banty.errors import InputError
 from banty.records.messages import JSON, ToolCall, ToolSchema
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -284,6 +284,27 @@ def test_nothing_becomes_an_integer_silently(value: JSON) -> None:
     with pytest.raises(ToolError, match="days: expected integer"):
         argument_checker(wait)({"days": value})
     assert argument_checker(wait)({"days": 2**70}) == {"days": 2**70}
+
+
+def test_what_pydantic_would_convert_or_lose_is_refused() -> None:
+    def note(day: date | None = None, at: datetime | None = None, ids: set[int] = set(), rate: float = 1.0) -> None: ...  # noqa: B006
+
+    check = argument_checker(note)
+    for arguments, told in (
+        ({"day": "0"}, "day: expected a date like 2025-01-31, got"),
+        ({"day": 0}, "day: expected string or null, got 0"),
+        ({"at": "1700000000"}, "at: expected a date and time like 2025-01-31T09:30:00, got"),
+        ({"ids": [1, 1]}, "ids: expected items that all differ"),
+        ({"rate": 10**400}, "rate: input should be a finite number, got 1000"),
+    ):
+        with pytest.raises(ToolError, match=f"^Wrong arguments: {told}"):
+            check(arguments)
+    assert check({"day": None, "at": "2024-05-01T10:00:00", "ids": [2, 1], "rate": 3}) == {
+        "day": None,
+        "at": datetime(2024, 5, 1, 10),
+        "ids": {1, 2},
+        "rate": 3.0,
+    }
 
 
 def test_rules_that_only_pydantic_knows() -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from banty.chat.check import admits, allowed_types, check
 from banty.chat.strict_json import WHITESPACE, JsonProblem, read_json
+from banty.chat.validate import admits, allowed_types, check
 from banty.chat.wording import alternatives, at, show
 from banty.records.messages import JSON
 

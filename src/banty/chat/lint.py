@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from banty.chat.check import FORMATS, resolve
+from banty.chat.validate import FORMATS, resolve, type_of
 from banty.chat.wording import TYPES, at, child, show
 from banty.records.messages import JSON
 
@@ -23,6 +23,11 @@ _SILENT = {"title", "description", "default", "examples", "example", "discrimina
     "writeOnly",
 }
 _MAPS = ("properties", "$defs", "definitions")
+_LISTS_OF_VALUES = ("enum", "required")
+_NUMBERS = (
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    *("minLength", "maxLength", "minItems", "maxItems"),
+)
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 
 
@@ -80,9 +85,15 @@ def _lint_words(schema: Mapping[str, JSON], path: str, root: JSON) -> Iterator[s
             yield at(path, f"$ref {show(schema['$ref'])} does not exist in this schema")
         elif _chases_its_tail(schema, root):
             yield at(path, f"$ref {show(schema['$ref'])} refers to itself without going deeper")
-    for key in schema.get("required", ()):
+    for key in schema.get("required", ()) if isinstance(schema.get("required", ()), list) else ():
         if "properties" in schema and key not in schema["properties"]:
             yield at(path, f"required {show(key)} is not among the properties")
+    for keyword in _LISTS_OF_VALUES:
+        if keyword in schema and not isinstance(schema[keyword], list):
+            yield at(path, f"'{keyword}' must be a list, got {show(schema[keyword])}")
+    for keyword in _NUMBERS:
+        if keyword in schema and type_of(schema[keyword]) not in ("integer", "number"):
+            yield at(path, f"'{keyword}' must be a number, got {show(schema[keyword])}")
 
 
 def _chases_its_tail(schema: JSON, root: JSON, refs: frozenset[str] = frozenset()) -> bool:

@@ -72,7 +72,8 @@ def _read_function(body: str) -> tuple[str, int, list[Given]]:
         if name in given:
             raise Malformed(at, f"Parameter '{clipped(name)}' is given twice.")
         end = _end_of_value(body, name, parameter.end())
-        given[name] = Given(name, _unwrapped(body[parameter.end() : end]), at, parameter.end())
+        start = parameter.end() + body.startswith("\n", parameter.end())
+        given[name] = Given(name, body[start:end].removesuffix("\n"), at, start)
         at = skip_space(body, end + len(PARAMETER_CLOSE))
     at = skip_space(body, at + len(FUNCTION_CLOSE))
     if at < len(body):
@@ -102,7 +103,3 @@ def _misplaced(body: str, at: int, after: list[str]) -> Malformed:
         message = f"Parameter '{clipped(after[0])}' ends at {PARAMETER_CLOSE}, but {show(body[at : at + 40])} follows; "
         return Malformed(close, message + "a value cannot contain that tag.")
     return Malformed(at, f"Expected {PARAMETER_OPEN}NAME> or {FUNCTION_CLOSE}, got {show(body[at : at + 40])}.")
-
-
-def _unwrapped(text: str) -> str:
-    return text.removeprefix("\n").removesuffix("\n")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema
 
-from banty.chat.check import check
+from banty.chat.validate import check
 from banty.chat.wording import at, child, listed, show
 from banty.errors import InputError, ToolError
 from banty.records.messages import JSON, Effect, ToolSchema
@@ -60,12 +60,16 @@ def argument_checker(
     def checked(arguments: Mapping[str, JSON]) -> dict[str, Any]:
         try:
             text = json.dumps(dict(arguments), allow_nan=False)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ToolError(f"Wrong arguments: they are not JSON ({error})") from None
+        # The schema comes first: strict pydantic still reads the date "0" as 1970 and drops duplicates from a set.
+        problems = check(dict(arguments), schema)
         try:
             values = model.model_validate_json(text, strict=True)
         except ValidationError as error:
-            raise ToolError(f"Wrong arguments: {'; '.join(_problems(error, arguments, schema))}") from None
+            problems += _further_problems(error, problems)
+        if problems:
+            raise ToolError(f"Wrong arguments: {'; '.join(problems)}")
         return {fields[field]: getattr(values, field) for field in fields if field in values.model_fields_set}
 
     return checked
@@ -100,7 +104,9 @@ def _describe(function: Callable[..., Any], skip: tuple[str, ...]) -> _Described
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[f"p{index}"] = (annotations[parameter.name], Field(default, alias=parameter.name, **more))
     try:
-        model: type[BaseModel] = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+        model: type[BaseModel] = create_model(
+            name, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields
+        )
         generated = _without_titles(model.model_json_schema(schema_generator=_QuietSchema))
     except PydanticUserError as error:
         raise InputError(f"Tool '{name}' has a type without a schema: {str(error).splitlines()[0]}") from None
@@ -174,12 +180,12 @@ def _without_titles(schema: JSON) -> JSON:
     return kept
 
 
-def _problems(error: ValidationError, arguments: Mapping[str, JSON], schema: JSON) -> list[str]:
-    """The schema's complaints, which say what was expected; for arguments it has none about, pydantic's own."""
-    problems = check(dict(arguments), schema)
+def _further_problems(error: ValidationError, problems: list[str]) -> list[str]:
+    """Pydantic's complaints about arguments that the schema has none about."""
     told = {re.split(r"[.:\[]", problem, maxsplit=1)[0] for problem in problems}
+    further = []
     for each in error.errors(include_url=False, include_context=False):
         if not each["loc"] or str(each["loc"][0]) not in told:
             path = functools.reduce(child, each["loc"], "")
-            problems.append(at(path, f"{each['msg'][0].lower()}{each['msg'][1:]}, got {show(each['input'])}"))
-    return problems
+            further.append(at(path, f"{each['msg'][0].lower()}{each['msg'][1:]}, got {show(each['input'])}"))
+    return further

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from banty.chat.block import Block
-from banty.chat.check import check, resolve
 from banty.chat.coerce import coerce
+from banty.chat.validate import check, resolve
 from banty.chat.wording import clipped, listed, nearest
 from banty.errors import InputError
 from banty.records.messages import JSON, CallFault, FaultKind, ToolCall, ToolSchema

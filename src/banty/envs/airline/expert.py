@@ -206,7 +206,10 @@ class _Turn:
             leg = call.arguments["flights"][0]
             price = call.arguments["payment_methods"][0]["amount"]
             cabin = call.arguments["cabin"].replace("_", " ")
-            return X
+            return (
+                f"I will book {leg['flight_number']} on {leg['date']} in {cabin} for ${price}, "
+                "without bags or insurance."
+            )
         if belief.intent == "change_date":
             return f"I will move {key} to {call.arguments['flights'][0]['flight_number']} on {belief.date}."
         if belief.intent == "change_cabin":

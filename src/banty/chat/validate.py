@@ -209,7 +209,7 @@ def _allowed(schema: JSON, root: JSON, refs: frozenset[str]) -> frozenset[str]:
         return frozenset() if schema is False else everything
     kinds = everything
     ref = schema.get("$ref", "")
-    target = resolve(root, ref) if ref not in refs else None
+    target = resolve(root, ref) if isinstance(ref, str) and ref not in refs else None
     if target is not None:
         kinds = _meet(kinds, _allowed(target, root, refs | {ref}))
     declared = _declared(schema)

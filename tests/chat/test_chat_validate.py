@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from banty.chat import check, lint_schema
-from banty.chat.check import allowed_types, same
+from banty.chat.validate import allowed_types, same
 from banty.records.messages import JSON
 
 TRIP: JSON = {
@@ -157,4 +157,9 @@ def test_lint_reports_everything_that_would_not_be_enforced() -> None:
         '$defs.Loop.anyOf[0]: $ref "#/$defs/Loop" refers to itself without going deeper',
     ]
     assert lint_schema({"properties": []}) == ["'properties' must be an object, got []"]
+    assert lint_schema({"enum": "ab", "required": True, "minimum": "1"}) == [
+        "'enum' must be a list, got \"ab\"",
+        "'required' must be a list, got true",
+        "'minimum' must be a number, got \"1\"",
+    ]
     assert lint_schema(7) == ["a schema must be an object, got 7"]
