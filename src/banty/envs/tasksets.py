@@ -1,13 +1,74 @@
-"""What every taskset says to wrong input, in the same words."""
+"""The base of tasksets: what they have in common, and what they say to wrong input."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
+import numpy as np
+
+from banty.envs.baselines import do_nothing
 from banty.errors import InputError
+from banty.records import JSON, Baselines, Env, Expert, Task, derive, generator, sha256_json
 
 Choice = TypeVar("Choice")
+
+
+class Tasks:
+    """Base of tasksets. A subclass names its `env` and `splits`, and gives `make` and `episode`.
+
+    `make` draws one task's data from the generator it is given, which depends on the taskset's name, the split, the
+    index and the seed alone. Data that is JSON, or dataclasses of JSON, is fingerprinted as it is.
+    """
+
+    env: str
+    splits: Mapping[str, int]
+
+    @property
+    def roles(self) -> frozenset[str]:
+        return frozenset()
+
+    @property
+    def provenance(self) -> Mapping[str, JSON]:
+        return {}
+
+    def make(self, split: str, index: int, rng: np.random.Generator) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must make its tasks' data: def make(self, split, index, rng)")
+
+    def episode(self, task: Task) -> Env:
+        raise NotImplementedError(f"{type(self).__name__} must make its episodes: def episode(self, task)")
+
+    def public(self, data: Any) -> Mapping[str, JSON]:
+        """What anyone may know of a task."""
+        return {}
+
+    def task(self, split: str, index: int, seed: int = 0) -> Task:
+        check_place(self.env, self.splits, split, index)
+        task_seed = derive(seed, self.env, split, index)
+        data = self.make(split, index, generator(task_seed, "task"))
+        return Task(self.env, split, index, task_seed, self.public(data), data)
+
+    def baselines(self) -> Baselines:
+        return Baselines(self, {"do-nothing": do_nothing()})
+
+    def expert(self) -> Expert | None:
+        return None
+
+    def describe(self, data: Any) -> JSON:
+        """A task's data as JSON, for the fingerprint."""
+        return dataclasses.asdict(data) if dataclasses.is_dataclass(data) and not isinstance(data, type) else data
+
+    def fingerprint(self, split: str, num_tasks: int | None = None, seed: int = 0) -> str:
+        check_place(self.env, self.splits, split)
+        wanted = self.splits[split] if num_tasks is None else min(num_tasks, self.splits[split])
+        tasks = [self.describe(self.task(split, index, seed).data) for index in range(wanted)]
+        try:
+            return sha256_json({"env": self.env, "provenance": dict(self.provenance), "tasks": tasks})
+        except TypeError as error:
+            raise InputError(
+                f"the data of {self.env} is not JSON ({error}); give {type(self).__name__} a describe(self, data)"
+            ) from error
 
 
 def check_place(env: str, splits: Mapping[str, int], split: str, index: int = 0) -> None:

@@ -6,6 +6,7 @@ from banty.records.contracts import (
     Completion,
     Env,
     EpisodeSpec,
+    Expert,
     Host,
     Learner,
     Limits,
@@ -19,10 +20,11 @@ from banty.records.contracts import (
 from banty.records.messages import JSON, CallFault, Effect, FaultKind, Message, Role, ToolCall, ToolSchema
 from banty.records.rollouts import CallResult, Group, Outcome, Rollout, Segment, Status, StatusCause, Transform, Turn
 from banty.records.seeds import bucket, derive, generator
-from banty.records.tasks import Task, Taskset, canonical_json, sha256_json, take
+from banty.records.tasks import Baselines, Task, Taskset, canonical_json, sha256_json, take
 
 __all__ = [
     "JSON",
+    "Baselines",
     "Budget",
     "CallFault",
     "CallResult",
@@ -31,6 +33,7 @@ __all__ = [
     "Effect",
     "Env",
     "EpisodeSpec",
+    "Expert",
     "FaultKind",
     "Group",
     "Host",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -198,6 +198,18 @@ class Learner(Protocol):
     def save(self, folder: Path) -> None: ...
 
     def load(self, folder: Path) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Expert:
+    """A scripted expert of one environment, with places where its discipline can lapse.
+
+    `points` names each decision's two options, discipline first, in the words reports use. `respond` answers a request;
+    at a decision it calls its second argument with the point's name and is told True for discipline.
+    """
+
+    respond: Callable[[SampleRequest, Callable[[str], bool]], Message]
+    points: Mapping[str, tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)

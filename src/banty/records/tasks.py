@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from banty.records.messages import JSON
 
 if TYPE_CHECKING:
-    from banty.records.contracts import Env
+    from banty.records.contracts import Env, Expert, Policy
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,17 @@ class Task:
         return {"env": self.env, "split": self.split, "index": self.index, "seed": self.seed}
 
 
+@dataclass(frozen=True)
+class Baselines:
+    """Scripted policies by name, made for a task, and the taskset they play on.
+
+    The taskset may differ from the one they are baselines of in who the user is, so that none of them needs a model.
+    """
+
+    taskset: Taskset
+    policies: Mapping[str, Callable[[Task], Policy]]
+
+
 class Taskset(Protocol):
     """Many tasks of one environment, with splits, and the factory of episodes over them."""
 
@@ -64,6 +75,12 @@ class Taskset(Protocol):
 
     def episode(self, task: Task) -> Env:
         """A fresh single-use environment for one episode of `task`."""
+
+    def baselines(self) -> Baselines:
+        """What any result on these tasks is read against."""
+
+    def expert(self) -> Expert | None:
+        """The environment's scripted expert, if it has one."""
 
     def fingerprint(self, split: str, num_tasks: int | None = None, seed: int = 0) -> str:
         """sha256 over everything that decides what the first `num_tasks` tasks ask and how they are scored."""

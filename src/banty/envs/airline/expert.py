@@ -15,7 +15,7 @@ from banty.envs.airline import rules
 from banty.envs.airline.belief import CLOSING, GO_AHEAD, SORRY, Belief, read
 from banty.envs.airline.rules import Ruling
 from banty.envs.airline.trips import Offer
-from banty.records import JSON, Message, SampleRequest, ToolCall
+from banty.records import JSON, Expert, Message, SampleRequest, ToolCall
 
 HABITS: Mapping[str, tuple[str, str]] = {
     "lookup": ("looks up", "skips the look-up"),
@@ -84,9 +84,9 @@ class _Turn:
         belief = self.belief
         if missing := self._identify():
             return missing
-        if belief.trip is None and not (belief.proposed or belief.searched):
-            if self.choose("lookup"):
-                return self._call("get_reservation_details", reservation_id=belief.reservation_id)
+        not_read = belief.trip is None and not (belief.proposed or belief.searched)
+        if not_read and self.choose("lookup"):
+            return self._call("get_reservation_details", reservation_id=belief.reservation_id)
         if belief.intent == "cancel" and not belief.reason:
             return self._ask("reason")
         if belief.intent == "add_bags":
@@ -366,3 +366,6 @@ def _text(text: str) -> Message:
 def _update(key: str, cabin: str, flights: list[dict[str, str]], payment: str) -> ToolCall:
     arguments = {"reservation_id": key, "cabin": cabin, "flights": flights, "payment_id": payment}
     return ToolCall("update_reservation_flights", arguments)
+
+
+AIRLINE_EXPERT = Expert(respond, HABITS)

@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from banty.envs.airline.baselines import airline_baselines, golden_of_task
 from banty.envs.airline.customers import GUIDELINES, Customer, ModelCustomer, SilentCustomer
 from banty.envs.airline.data import AirlineWorld, airline_folder, load_world
 from banty.envs.airline.env import AirlineDesk, Preset, preset
 from banty.envs.airline.rubric import Gold, Grade
 from banty.envs.airline.tasks import GENERATOR_VERSION, CustomerKind
 from banty.envs.airline.tau2tasks import Tau2Task, load_tasks
-from banty.envs.tasksets import check_place, one_of
+from banty.envs.tasksets import Tasks, one_of
 from banty.errors import InputError
-from banty.records import JSON, Env, Task, derive, sha256_json
+from banty.records import JSON, Baselines, Env, Task
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class PublishedCase:
     task: Tau2Task
 
 
-class PublishedTasks:
+class PublishedTasks(Tasks):
     """The 50 published tasks, or another task file over the same database, with any policy as the customer.
 
     No script plays them: `customer="model"` needs a policy in the role `user`, and `customer="silent"` serves
@@ -52,15 +55,12 @@ class PublishedTasks:
         self._customer = customer
         self._folder = airline_folder(data)
         self._tasks = load_tasks(tasks or self._folder)
+        self.splits = {split: len(ids) for split, ids in self._tasks.splits.items()}
         policy = self._folder / "policy.md"
         shown = preset("full")
         text = policy.read_text().strip() if policy.is_file() else shown.policy
         self._shown = Preset(text, shown.greeting, shown.tools, shown.compact, shown.transfer_ends)
         self._guidelines = _guidelines(self._folder)
-
-    @property
-    def splits(self) -> Mapping[str, int]:
-        return {split: len(ids) for split, ids in self._tasks.splits.items()}
 
     @property
     def roles(self) -> frozenset[str]:
@@ -76,21 +76,24 @@ class PublishedTasks:
             "tasks_sha256": self._tasks.sha256,
         }
 
-    def task(self, split: str, index: int, seed: int = 0) -> Task:
-        check_place(self.env, self.splits, split, index)
-        published = self._tasks.split(split)[index]
-        case = PublishedCase(load_world(self._folder), published)
-        return Task(self.env, split, index, derive(seed, self.env, split, index), {"task_id": published.id}, case)
+    def make(self, split: str, index: int, rng: np.random.Generator) -> PublishedCase:
+        return PublishedCase(load_world(self._folder), self._tasks.split(split)[index])
+
+    def public(self, data: PublishedCase) -> Mapping[str, JSON]:
+        return {"task_id": data.task.id}
 
     def episode(self, task: Task) -> Env:
         case: PublishedCase = task.data
         gold = Gold(case.task, process=False)
         return AirlineDesk(case.world, self._make_customer(case.task), gold, self._shown, self._grade)
 
-    def fingerprint(self, split: str, num_tasks: int | None = None, seed: int = 0) -> str:
-        tasks = self._tasks.split(split)[:num_tasks]
-        shown = {"policy": self._shown.policy, "grade": self._grade, "world": load_world(self._folder).tag}
-        return sha256_json({**shown, "tasks": [dict(task.raw) for task in tasks]})
+    def baselines(self) -> Baselines:
+        """Played with the silent customer, which costs nothing."""
+        silent = PublishedTasks(data=self._folder, tasks=self._tasks.path, grade=self._grade, customer="silent")
+        return Baselines(silent, airline_baselines(lambda task: golden_of_task(task.data.task)))
+
+    def describe(self, data: PublishedCase) -> JSON:
+        return [dict(data.task.raw), self._shown.policy]
 
     def _make_customer(self, task: Tau2Task) -> Customer:
         scenario = _scenario(task)

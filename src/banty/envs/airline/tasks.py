@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from banty.envs.airline.baselines import airline_baselines, golden_of_scenario
 from banty.envs.airline.customers import (
     GUIDELINES,
     Customer,
@@ -20,14 +21,15 @@ from banty.envs.airline.customers import (
 )
 from banty.envs.airline.data import AirlineWorld, airline_folder, load_world
 from banty.envs.airline.env import AirlineDesk, preset
+from banty.envs.airline.expert import AIRLINE_EXPERT
 from banty.envs.airline.phrases import SPLITS
 from banty.envs.airline.requests import Plan, Subject, make_request
 from banty.envs.airline.rubric import Gold, Grade
 from banty.envs.airline.scenario import Request, Scenario
 from banty.envs.airline.worlds import make_small_world, make_world, split_of
-from banty.envs.tasksets import check_place, one_of
+from banty.envs.tasksets import Tasks, one_of
 from banty.errors import InputError
-from banty.records import JSON, Env, Task, derive, generator, sha256_json
+from banty.records import JSON, Baselines, Env, Expert, Task
 
 CustomerKind = Literal["scripted", "model", "silent"]
 Phrasing = Literal["own", "train"]
@@ -80,7 +82,7 @@ class GeneratedCase:
     scenario: Scenario
 
 
-class GeneratedTasks:
+class GeneratedTasks(Tasks):
     """Generated conversations.
 
     `mini` gives each task a small world of its own; `full` shares one world: a generated one, or the published
@@ -98,20 +100,14 @@ class GeneratedTasks:
         phrasing: Phrasing = "own",
     ) -> None:
         self._size = size
+        self.env = f"airline/{size}"
+        self.splits = _SIZES[size]
         self._grade = one_of("grade", grade, Grade)
         self._customer = one_of("customer", customer, CustomerKind)
         self._phrasing = one_of("phrasing", phrasing, Phrasing)
         self._data = airline_folder(data) if data is not None else None
         if size == "mini" and data is not None:
             raise InputError("airline/mini makes a small world for each task and takes no data; use airline/full")
-
-    @property
-    def env(self) -> str:
-        return f"airline/{self._size}"
-
-    @property
-    def splits(self) -> Mapping[str, int]:
-        return _SIZES[self._size]
 
     @property
     def roles(self) -> frozenset[str]:
@@ -127,11 +123,6 @@ class GeneratedTasks:
             "world": "one per task" if self._size == "mini" else self._world.tag,
         }
 
-    def task(self, split: str, index: int, seed: int = 0) -> Task:
-        check_place(self.env, self.splits, split, index)
-        case = self._case(split, index, seed)
-        return Task(self.env, split, index, derive(seed, self.env, split, index), {}, case)
-
     def episode(self, task: Task) -> Env:
         case: GeneratedCase = task.data
         return AirlineDesk(
@@ -142,17 +133,19 @@ class GeneratedTasks:
             self._grade,
         )
 
-    def fingerprint(self, split: str, num_tasks: int | None = None, seed: int = 0) -> str:
-        """Covers scenarios, right endings, worlds, the policy text and the grader."""
-        wanted = self.splits[split] if num_tasks is None else num_tasks
-        cases = [self._case(split, index, seed) for index in range(wanted)]
-        return sha256_json(
-            {
-                "policy": preset(self._size).policy,
-                "grade": self._grade,
-                "tasks": [[case.scenario.to_json(), case.world.tag] for case in cases],
-            }
+    def baselines(self) -> Baselines:
+        """Played with the scripted customer, whoever the result's own customer is."""
+        scripted = GeneratedTasks(
+            self._size, data=self._data, grade=self._grade, customer="scripted", phrasing=self._phrasing
         )
+        return Baselines(scripted, airline_baselines(lambda task: golden_of_scenario(task.data.scenario)))
+
+    def expert(self) -> Expert:
+        return AIRLINE_EXPERT
+
+    def describe(self, data: GeneratedCase) -> JSON:
+        """Scenario, right ending, world and policy text."""
+        return [data.scenario.to_json(), data.world.tag, preset(self._size).policy]
 
     def _make_customer(self, scenario: Scenario) -> Customer:
         if self._customer == "model":
@@ -175,8 +168,7 @@ class GeneratedTasks:
             found[split_of(record["user_id"])].append(key)
         return found
 
-    def _case(self, split: str, index: int, seed: int) -> GeneratedCase:
-        rng = generator(derive(seed, self.env, split, index), "task")
+    def make(self, split: str, index: int, rng: np.random.Generator) -> GeneratedCase:
         phrasing = split if self._phrasing == "own" else "train"
         for _ in range(_MOST_DRAWS):
             plans = self._plans(rng)

@@ -1,0 +1,39 @@
+"""The airline's baselines: do nothing, always transfer, and replay the right ending."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from banty.envs.airline.belief import GO_AHEAD
+from banty.envs.airline.scenario import Scenario
+from banty.envs.airline.tau2tasks import Tau2Task
+from banty.envs.baselines import LinePolicy, always, do_nothing
+from banty.records import Policy, Task, ToolCall
+
+_HAND_OVER = ToolCall("transfer_to_human_agents", {"summary": "The customer asks for help."})
+_HOLD_ON = "YOU ARE BEING TRANSFERRED TO A HUMAN AGENT. PLEASE HOLD ON."
+
+
+def airline_baselines(golden: Callable[[Task], Policy]) -> Mapping[str, Callable[[Task], Policy]]:
+    return {
+        "do-nothing": do_nothing(),
+        "always-transfer": always("always-transfer", _HAND_OVER, _HOLD_ON),
+        "golden-replay": golden,
+    }
+
+
+def golden_of_scenario(scenario: Scenario) -> Policy:
+    """Reads what must be read, asks for a yes, makes the right calls, and says what must be said."""
+    lines: list[str | ToolCall] = [
+        ToolCall("get_reservation_details", {"reservation_id": key}) for key in sorted(scenario.looks_up)
+    ]
+    if scenario.writes:
+        lines += [GO_AHEAD, *scenario.writes]
+    if scenario.transfers:
+        lines.append(_HAND_OVER)
+    return LinePolicy("golden-replay", [*lines, f"It is all settled. {' '.join(scenario.tells)}".strip()])
+
+
+def golden_of_task(task: Tau2Task) -> Policy:
+    """The published golden actions, then what must be said."""
+    return LinePolicy("golden-replay", [*task.actions, f"It is all settled. {' '.join(task.communicate)}".strip()])

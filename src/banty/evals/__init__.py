@@ -1,0 +1,7 @@
+"""Evaluation that can be believed: suites of episodes, result cards, baselines, paired comparisons."""
+
+from banty.evals.card import Card, make_card, read_card
+from banty.evals.compare import CardComparison, compare_cards
+from banty.evals.suite import EvalPlan, evaluate, run_baselines
+
+__all__ = ["Card", "CardComparison", "EvalPlan", "compare_cards", "evaluate", "make_card", "read_card", "run_baselines"]

@@ -1,0 +1,173 @@
+"""The result card: one JSON file that says what was measured, on what, how surely, and at what cost."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from banty.errors import InputError
+from banty.records import JSON, Rollout
+from banty.runs.folder import manifest
+from banty.stats import (
+    Interval,
+    clustered_interval,
+    detectable_shift,
+    interval_over_tasks,
+    largest_k,
+    pass_at_k,
+    pass_hat_k,
+    wilson_interval,
+)
+
+FORMAT = "banty-card-1"
+Decode = Callable[[Sequence[int]], Sequence[tuple[str, bool]]]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A result. `data` is the card's JSON; the properties are what comparisons need."""
+
+    data: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        identity = self.data["identity"]
+        return f"{identity['policy']} on {identity['env']} {identity['split']}"
+
+    @property
+    def successes(self) -> list[list[float | None]]:
+        """One list of trials per task, 1.0, 0.0 or None where the episode errored."""
+        return [task["successes"] for task in self.data["tasks"]]
+
+    @property
+    def success(self) -> Interval:
+        return Interval(**self.data["success"])
+
+
+def make_card(
+    identity: Mapping[str, JSON],
+    rollouts: Sequence[Rollout],
+    baselines: Mapping[str, Sequence[Rollout]],
+    wall_s: float,
+    decode: Decode | None = None,
+) -> Card:
+    """The card of an evaluation's root rollouts. `decode` reads a habit policy's decisions out of token ids."""
+    by_task: dict[str, list[Rollout]] = {}
+    for rollout in rollouts:
+        by_task.setdefault(rollout.task.id, []).append(rollout)
+    successes = [[_success(rollout) for rollout in trials] for trials in by_task.values()]
+    most = largest_k(successes) or 0
+    tasks = [
+        {"id": task_id, "public": dict(trials[0].task.public), "successes": [_success(rollout) for rollout in trials]}
+        for task_id, trials in by_task.items()
+    ]
+    data: dict[str, Any] = {
+        "format": FORMAT,
+        "identity": dict(identity),
+        "success": _interval_json(clustered_interval(successes, method="wilson")),
+        "pass_at": {str(k): _interval_json(_over_tasks(pass_at_k(successes, k))) for k in range(1, most + 1)},
+        "pass_hat": {str(k): _interval_json(_over_tasks(pass_hat_k(successes, k))) for k in range(1, most + 1)},
+        "minimum_detectable_effect": detectable_shift(successes),
+        "num_episodes": len(rollouts),
+        "num_scored": sum(rollout.scored for rollout in rollouts),
+        "statuses": dict(Counter(rollout.status for rollout in rollouts)),
+        "causes": dict(Counter(rollout.cause for rollout in rollouts if rollout.cause)),
+        "components": _component_means(rollouts),
+        "baselines": {name: _baseline(trials) for name, trials in baselines.items()},
+        "behaviour": _behaviour(rollouts),
+        "habits": {} if decode is None else habit_table(rollouts, decode),
+        "cost": _cost(rollouts, wall_s),
+        "tasks": tasks,
+        "manifest": manifest(),
+    }
+    return Card(data)
+
+
+def read_card(path: str | Path) -> Card:
+    """A card from its file, or from the evaluation folder it lies in."""
+    file = Path(path)
+    file = file / "card.json" if file.is_dir() else file
+    try:
+        data = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise InputError(f"no result card at {file}; run banty eval ... --out FOLDER first") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} is not a result card: {error}") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, dict) else type(data).__name__
+        raise InputError(f"{file} is not a result card of this Banty: its format is {found!r}, not {FORMAT!r}")
+    return Card(data)
+
+
+def habit_table(rollouts: Sequence[Rollout], decode: Decode) -> dict[str, JSON]:
+    """How often each decision point lapsed, of how many times it came up, with a Wilson interval."""
+    lapses: Counter[str] = Counter()
+    chances: Counter[str] = Counter()
+    for rollout in rollouts:
+        for turn in rollout.agent_turns:
+            for point, lapsed in decode(turn.segment.sampled_ids) if turn.segment else ():
+                chances[point] += 1
+                lapses[point] += lapsed
+    return {
+        point: {"lapses": lapses[point], **_interval_json(wilson_interval(lapses[point], chances[point]))}
+        for point in sorted(chances)
+    }
+
+
+def _success(rollout: Rollout) -> float | None:
+    return float(bool(rollout.outcome.success)) if rollout.scored else None
+
+
+def _over_tasks(estimate: Any) -> Interval:
+    return interval_over_tasks(estimate.per_task)
+
+
+def _interval_json(interval: Interval) -> dict[str, Any]:
+    return {name: getattr(interval, name) for name in ("estimate", "low", "high", "level", "n", "method")}
+
+
+def _component_means(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    totals: dict[str, list[float]] = {}
+    for rollout in rollouts:
+        for name, value in rollout.outcome.components.items() if rollout.scored else ():
+            if value is not None:
+                totals.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in totals.items()}
+
+
+def _baseline(rollouts: Sequence[Rollout]) -> dict[str, Any]:
+    interval = clustered_interval([[_success(rollout)] for rollout in rollouts], method="wilson")
+    num_passed = sum(bool(rollout.outcome.success) for rollout in rollouts)
+    return {**_interval_json(interval), "num_passed": num_passed, "num_tasks": len(rollouts)}
+
+
+def _behaviour(rollouts: Sequence[Rollout]) -> dict[str, float | None]:
+    """Means over scored episodes, and shares over calls; None where there is nothing to average."""
+    scored = [rollout for rollout in rollouts if rollout.scored]
+    calls = [call for rollout in scored for turn in rollout.agent_turns for call in turn.calls]
+    num_turns = sum(len(rollout.agent_turns) for rollout in scored)
+    return {
+        "turns_per_episode": num_turns / len(scored) if scored else None,
+        "calls_per_episode": len(calls) / len(scored) if scored else None,
+        "call_error_share": sum(bool(call.error) for call in calls) / len(calls) if calls else None,
+        "capped_share": sum(rollout.status == "truncated" for rollout in scored) / len(scored) if scored else None,
+    }
+
+
+def _cost(rollouts: Sequence[Rollout], wall_s: float) -> dict[str, float]:
+    turns = [turn for rollout in rollouts for turn in rollout.turns]
+    solved = sum(bool(rollout.outcome.success) for rollout in rollouts)
+    usd = sum(turn.cost_usd for turn in turns)
+    return {
+        "usd": usd,
+        "usd_per_solved": usd / solved if solved else 0.0,
+        "prompt_tokens": sum(turn.prompt_tokens for turn in turns),
+        "sampled_tokens": sum(turn.sampled_tokens for turn in turns),
+        "wall_s": wall_s,
+        "policy_s": sum(turn.policy_s for turn in turns),
+        "env_s": sum(turn.env_s for turn in turns),
+    }

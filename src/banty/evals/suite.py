@@ -1,0 +1,123 @@
+"""Running an evaluation: tasks times trials, in shards, resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from banty.envs.tasksets import check_place
+from banty.errors import InputError
+from banty.records import (
+    JSON,
+    EpisodeSpec,
+    Limits,
+    Rollout,
+    SamplingParams,
+    Taskset,
+    take,
+)
+from banty.rollout import Cast, Store, collect, plan_groups
+
+SHARD_SIZE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalPlan:
+    """Which episodes an evaluation consists of. Everything here, and the tasks themselves, makes its identity."""
+
+    split: str = "test"
+    num_tasks: int | None = None
+    num_trials: int = 1
+    seed: int = 0
+    params: SamplingParams = field(default_factory=SamplingParams)
+    limits: Limits = field(default_factory=Limits)
+    concurrency: int = 64
+    exact: bool = True
+
+    def identity(self, taskset: Taskset, policy_name: str) -> dict[str, JSON]:
+        """What has to be equal for finished episodes to be part of the same evaluation."""
+        return {
+            "env": taskset.env,
+            "split": self.split,
+            "num_tasks": self.num_tasks,
+            "num_trials": self.num_trials,
+            "seed": self.seed,
+            "policy": policy_name,
+            "params": dataclasses.asdict(self.params),
+            "limits": dataclasses.asdict(self.limits),
+            "tasks_sha256": taskset.fingerprint(self.split, self.num_tasks, self.seed),
+            "provenance": dict(taskset.provenance),
+        }
+
+
+async def evaluate(
+    plan: EvalPlan,
+    taskset: Taskset,
+    cast: Cast,
+    store: Store | None = None,
+    on_finished: Callable[[Rollout], None] | None = None,
+) -> list[Rollout]:
+    """The root rollouts of all episodes of `plan`, in the plan's order.
+
+    With a `store`, finished episodes are written in shards as they end, whatever happens later, and those the store
+    already holds are not run again, unless they errored: an infrastructure failure gets another try.
+    """
+    check_place(taskset.env, taskset.splits, plan.split)
+    _check_size(plan, taskset)
+    specs = plan_groups(take(taskset, plan.split, plan.num_tasks, plan.seed), plan.num_trials, plan.seed)
+    finished = latest_roots(store)
+    left = [spec for spec in specs if not _is_done(finished.get(spec.rollout_id))]
+    shard: list[Rollout] = []
+
+    def flush() -> None:
+        if shard and store is not None:
+            store.write(f"shard-{len(store.parts()):06d}", shard)
+        shard.clear()
+
+    def record(tree: tuple[Rollout, ...]) -> None:
+        finished[tree[0].rollout_id] = tree[0]
+        shard.extend(tree)
+        if len(shard) >= SHARD_SIZE:
+            flush()
+        if on_finished is not None:
+            on_finished(tree[0])
+
+    cast = dataclasses.replace(cast, params=plan.params)
+    try:
+        await collect(
+            left, taskset, cast, plan.limits, concurrency=plan.concurrency, exact=plan.exact, on_finished=record
+        )
+    finally:
+        flush()
+    return [finished[spec.rollout_id] for spec in specs]
+
+
+def latest_roots(store: Store | None) -> dict[str, Rollout]:
+    """Root rollouts by id; of several tries at one episode the last counts."""
+    return {} if store is None else {rollout.rollout_id: rollout for rollout in store.read() if rollout.depth == 0}
+
+
+def _is_done(rollout: Rollout | None) -> bool:
+    return rollout is not None and rollout.status != "errored"
+
+
+def _check_size(plan: EvalPlan, taskset: Taskset) -> None:
+    size = taskset.splits[plan.split]
+    if plan.num_tasks is not None and not 1 <= plan.num_tasks <= size:
+        raise InputError(f"{taskset.env} {plan.split} has {size} tasks; {plan.num_tasks} were asked for")
+
+
+async def run_baselines(plan: EvalPlan, taskset: Taskset) -> Mapping[str, Sequence[Rollout]]:
+    """One episode of every task for each of the taskset's baselines."""
+    baselines = taskset.baselines()
+    tasks = take(baselines.taskset, plan.split, plan.num_tasks, plan.seed)
+    results: dict[str, Sequence[Rollout]] = {}
+    for name, make_policy in baselines.policies.items():
+        rollouts = []
+        for task in tasks:
+            cast = Cast(make_policy(task))
+            trees = await collect([EpisodeSpec(task)], baselines.taskset, cast, plan.limits)
+            rollouts.append(trees[0][0])
+        results[name] = rollouts
+    return results

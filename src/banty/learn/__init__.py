@@ -1,0 +1,1 @@
+"""Changing weights: learners behind the verbs of `banty.records.Learner`."""

@@ -1,0 +1,108 @@
+"""The learner of the habit policy: exact gradients of a few numbers, in numpy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from banty.errors import InputError
+from banty.models.habits import HabitWeights
+from banty.records import JSON, TrainingSample, canonical_json
+
+_STATE_FILE = "optimizer.json"
+
+
+class HabitLearner:
+    """Plain gradient descent on the logits; losses `policy_gradient` and `cross_entropy`.
+
+    The loss is the mean over trained tokens of the whole `forward_backward` call, each times its weight and its
+    rollout's share: `-advantage * logprob`, or `-logprob`. There is no ratio to clip: one update is made per batch of
+    the current version, and samples of another version are refused.
+    """
+
+    def __init__(self, weights: HabitWeights, learning_rate: float) -> None:
+        if not learning_rate > 0.0:
+            raise InputError(f"learning_rate is {learning_rate}; it takes a number above 0")
+        self.weights = weights
+        self.learning_rate = learning_rate
+        self._gradient = np.zeros_like(weights.logits)
+
+    def forward_backward(self, samples: Sequence[TrainingSample], loss: JSON) -> Mapping[str, float]:
+        if loss not in ("policy_gradient", "cross_entropy"):
+            raise InputError(f"loss {loss!r} is not one of policy_gradient, cross_entropy")
+        total, value = 0.0, 0.0
+        gradient = np.zeros_like(self._gradient)
+        for sample in samples:
+            if loss == "policy_gradient" and sample.version != self.weights.version:
+                raise InputError(
+                    f"rollout {sample.rollout_id} was sampled by version {sample.version}, the learner is at "
+                    f"{self.weights.version}; the habit learner trains on its own current samples only"
+                )
+            logprobs = self.weights.logprobs(sample.temperature)
+            points, options = _options(sample)
+            signal = sample.advantages[sample.mask] if loss == "policy_gradient" else np.ones(len(points))
+            weight = sample.weights[sample.mask] * sample.rollout_share
+            coefficient = (signal * weight).astype(np.float64)
+            total += float(weight.sum())
+            value -= float(coefficient @ logprobs[points, options])
+            # d(-logprob of the option taken) / d logits = (probabilities - onehot) / temperature, in its point's row.
+            step = np.exp(logprobs)[points]
+            step[np.arange(len(points)), options] -= 1.0
+            np.add.at(gradient, points, coefficient[:, None] * step / sample.temperature)
+        if total == 0.0:
+            return {"loss": 0.0, "tokens": 0.0}
+        self._gradient += gradient / total
+        return {"loss": value / total, "tokens": total}
+
+    def optim_step(self) -> Mapping[str, float]:
+        norm = float(np.linalg.norm(self._gradient))
+        logits = self.weights.logits - self.learning_rate * self._gradient
+        self.weights = replace(self.weights, logits=logits, version=self.weights.version + 1)
+        self._gradient = np.zeros_like(logits)
+        return {"grad_norm": norm}
+
+    @property
+    def gradient(self) -> npt.NDArray[np.float64]:
+        """What has been accumulated since the last step, [num_points, 2]."""
+        return self._gradient
+
+    def logprobs(self, samples: Sequence[TrainingSample]) -> Sequence[npt.NDArray[np.float32]]:
+        found = []
+        for sample in samples:
+            values = np.zeros(len(sample.token_ids), dtype=np.float32)
+            values[sample.mask] = self.weights.logprobs(sample.temperature)[_options(sample)]
+            found.append(values)
+        return found
+
+    def features(
+        self, samples: Sequence[TrainingSample], layers: Sequence[int], positions: Sequence[Sequence[int]]
+    ) -> Sequence[npt.NDArray[np.float32]]:
+        raise InputError("the habit policy has no hidden states")
+
+    def publish(self) -> HabitWeights:
+        return self.weights
+
+    def save(self, folder: Path) -> None:
+        self.weights.save(folder)
+        (folder / _STATE_FILE).write_text(canonical_json({"learning_rate": self.learning_rate}) + "\n")
+
+    def load(self, folder: Path) -> None:
+        weights = HabitWeights.load(folder)
+        if list(weights.points) != list(self.weights.points):
+            raise InputError(
+                f"{folder} holds habits {list(weights.points)}, this learner has {list(self.weights.points)}"
+            )
+        self.weights = weights
+        self.learning_rate = float(json.loads((folder / _STATE_FILE).read_text())["learning_rate"])
+        self._gradient = np.zeros_like(weights.logits)
+
+
+def _options(sample: TrainingSample) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Decision point and option of each trained token."""
+    ids = sample.token_ids[sample.mask].astype(np.int64) - 1
+    return ids // 2, ids % 2

@@ -1,0 +1,1 @@
+"""Weights: what they are, how they are loaded."""

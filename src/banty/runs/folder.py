@@ -1,0 +1,128 @@
+"""The folder of a run, which explains itself.
+
+```
+RUN/
+  recipe.json     the resolved recipe, defaults included
+  manifest.json   command, versions of Banty and its packages, commit, machine, start time
+  metrics.jsonl   one line a step
+  rollouts/       the store: one part a step or shard
+  weights/        what was trained
+  result.json     the outcome, in numbers
+```
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from banty import __version__
+from banty.errors import InputError, StoreError
+from banty.runs.metrics import MetricLog
+
+PACKAGES = ("numpy", "scipy", "pyarrow", "pydantic", "httpx")
+
+
+class RunFolder:
+    """A run's folder. `create` refuses one that already holds a run; `open` refuses one that holds none."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics = MetricLog(path / "metrics.jsonl")
+
+    @classmethod
+    def create(cls, path: str | Path, recipe: Mapping[str, Any]) -> RunFolder:
+        folder = Path(path)
+        if (folder / "manifest.json").exists():
+            raise InputError(f"{folder} already holds a run; name another folder with --out, or --resume it")
+        run = cls(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"could not make the run folder {folder}: {error.strerror or error}") from error
+        run.write_json("recipe.json", recipe)
+        run.write_json("manifest.json", manifest())
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        folder = Path(path)
+        if not (folder / "manifest.json").is_file():
+            raise InputError(f"{folder} is not a run folder: it has no manifest.json")
+        return cls(folder)
+
+    @property
+    def rollouts(self) -> Path:
+        return self.path / "rollouts"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights"
+
+    def read_json(self, name: str) -> Any:
+        try:
+            return json.loads((self.path / name).read_text())
+        except FileNotFoundError:
+            raise InputError(f"{self.path} has no {name}; the run did not get that far") from None
+        except ValueError as error:
+            raise InputError(f"{self.path / name} is damaged: {error}") from error
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Write atomically: a reader sees the old file or the new one."""
+        return write_json(self.path / name, value)
+
+
+def write_json(path: Path, value: Any) -> Path:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise StoreError(f"could not write {path}: {error.strerror or error}") from error
+    return path
+
+
+def manifest() -> dict[str, Any]:
+    """What a rerun needs to know of this process; environment variables and their values are left out."""
+    return {
+        "banty": __version__,
+        "commit": _commit(),
+        "command": sys.argv[1:],
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "num_cpus": os.cpu_count(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the checkout Banty runs from; None for an installed package."""
+    here = Path(__file__).resolve().parent
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None

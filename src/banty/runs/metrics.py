@@ -1,0 +1,42 @@
+"""Metrics as JSON lines: one object a step, names `area/name`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from banty.errors import StoreError
+
+
+class MetricLog:
+    """Appends one line a step to a file; a value that is not finite is written as null."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, step: int, values: Mapping[str, float | int | None]) -> None:
+        row = {"step": step, **{name: _finite(value) for name, value in values.items()}}
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise StoreError(f"could not write {self.path}: {error.strerror or error}") from error
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metric log by step; of a step that was done twice the last, and no line cut off by a crash."""
+    rows: dict[int, dict[str, Any]] = {}
+    for line in path.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        rows[row["step"]] = row
+    return [rows[step] for step in sorted(rows)]
+
+
+def _finite(value: float | int | None) -> float | int | None:
+    return None if value is None or not math.isfinite(value) else value

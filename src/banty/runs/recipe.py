@@ -1,0 +1,125 @@
+"""Recipes: frozen dataclass trees from TOML, with dotted overrides. Unknown keys are errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from banty.errors import InputError
+
+Recipe = TypeVar("Recipe")
+
+
+def load_recipe(kind: type[Recipe], path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a TOML file, with `overrides` such as `train.steps=10` applied on top.
+
+    Raises InputError naming the file, the key, what is allowed and the closest known key.
+    """
+    file = Path(path)
+    try:
+        data = tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        near = sorted(str(found) for found in file.parent.glob("*.toml")) if file.parent.is_dir() else []
+        raise InputError(f"no recipe {file}{'; there are ' + ', '.join(near) if near else ''}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{file} is not a readable TOML file: {error}") from error
+    return from_mapping(kind, with_overrides(data, overrides), str(file))
+
+
+def with_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """`data` with each `dotted.key=value` set; values are read as TOML, and as plain text where they are not TOML."""
+    result = _copied(data)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise InputError(f"override {override!r} is not KEY=VALUE, such as train.steps=10")
+        table: dict[str, Any] = result
+        *parents, last = key.strip().split(".")
+        for parent in parents:
+            inner = table.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise InputError(f"override {override!r}: {parent} is a value, not a table")
+            table = inner
+        table[last] = _value(text.strip())
+    return result
+
+
+def _copied(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in data.items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def from_mapping(kind: type[Recipe], data: Mapping[str, Any], where: str) -> Recipe:
+    """A dataclass of `kind` with every key checked by name and type; nested dataclasses are nested tables."""
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in data:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"{where}: unknown key {key!r}{hint} Known are {', '.join(fields)}")
+    missing = [
+        name
+        for name, field in fields.items()
+        if name not in data and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise InputError(f"{where}: missing {', '.join(missing)}")
+    values = {key: _converted(hints[key], value, f"{where}: {key}") for key, value in data.items()}
+    return kind(**values)
+
+
+def _converted(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, Mapping):
+            raise InputError(f"{where} takes a table, got {value!r}")
+        return from_mapping(hint, value, where)
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in typing.get_args(hint):
+            return None
+        choices = [choice for choice in typing.get_args(hint) if choice is not type(None)]
+        return _converted(choices[0], value, where)
+    if origin is typing.Literal:
+        allowed = typing.get_args(hint)
+        if value not in allowed:
+            raise InputError(f"{where} is {value!r}; allowed are {', '.join(map(str, allowed))}")
+        return value
+    if origin in (dict, Mapping) or getattr(origin, "__name__", "") == "Mapping":
+        if not isinstance(value, Mapping):
+            raise InputError(f"{where} takes a table, got {value!r}")
+        inner = typing.get_args(hint)[1] if typing.get_args(hint) else Any
+        return {key: _converted(inner, item, f"{where}.{key}") for key, item in value.items()}
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise InputError(f"{where} takes a list, got {value!r}")
+        inner = typing.get_args(hint)[0]
+        return tuple(_converted(inner, item, where) for item in value)
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise InputError(f"{where} takes {_name(hint)}, got {value!r}")
+    return value
+
+
+def _name(hint: Any) -> str:
+    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(hint, str(hint))
+
+
+def to_mapping(recipe: Any) -> dict[str, Any]:
+    """The resolved recipe as plain data, defaults included."""
+    return dataclasses.asdict(recipe)

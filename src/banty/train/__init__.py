@@ -1,0 +1,1 @@
+"""The training loops. Learners, policies and tasksets are handed in; nothing here imports torch."""

@@ -1,0 +1,107 @@
+"""From scored rollouts and their credit to what an optimizer eats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from banty.credit import Credit, GroupRewards
+from banty.errors import InputError
+from banty.records import Group, Rollout, Segment, TrainingSample, Turn
+
+
+def group_rewards(group: Group) -> GroupRewards:
+    """The rewards of a group's scored members: the outcome, and what turns earned (0 where nothing was given)."""
+    outcomes = [_outcome(rollout) for rollout in group.scored]
+    turn_rewards = [
+        np.array([turn.reward or 0.0 for turn in rollout.turns if turn.trainable], dtype=np.float64)
+        for rollout in group.scored
+    ]
+    return GroupRewards(np.array(outcomes, dtype=np.float64), turn_rewards)
+
+
+def _outcome(rollout: Rollout) -> float:
+    assert rollout.outcome.success is not None, "only scored rollouts are trained on"
+    return float(rollout.outcome.success) if rollout.outcome.reward is None else rollout.outcome.reward
+
+
+def pack_group(group: Group, credit: Credit) -> list[TrainingSample]:
+    """The training samples of a group's scored members.
+
+    A rollout gives one sample, or several where its prompt stopped extending what came before; its samples then share
+    its weight by their trained tokens. Raises InputError for tokens sampled under a transform no learner can replay.
+    """
+    samples: list[TrainingSample] = []
+    for rollout, advantages, weights in zip(group.scored, credit.advantages, credit.weights, strict=True):
+        trainable = [turn for turn in rollout.turns if turn.trainable]
+        samples += _pack_rollout(rollout, trainable, advantages.tolist(), weights.tolist())
+    return samples
+
+
+def _pack_rollout(
+    rollout: Rollout, turns: Sequence[Turn], advantages: Sequence[float], weights: Sequence[float]
+) -> list[TrainingSample]:
+    stretches: list[list[int]] = []
+    for place, turn in enumerate(turns):
+        segment = turn.segment
+        if segment is None:
+            raise InputError(
+                f"turn {turn.index} of {rollout.rollout_id} has no token ids: {turn.policy} shows none, and text is "
+                "never tokenised again to train on"
+            )
+        if not segment.transform.replayable:
+            raise InputError(
+                f"turn {turn.index} of {rollout.rollout_id} was sampled under {segment.transform}; training replays "
+                "temperature only. Sample with top_p=1, top_k=0, min_p=0 and no grammar"
+            )
+        if not stretches or not segment.continues:
+            stretches.append([])
+        stretches[-1].append(place)
+    num_trained = [sum(len(_segment(turns[place]).sampled_ids) for place in stretch) for stretch in stretches]
+    total = sum(num_trained)
+    return [
+        _pack_stretch(rollout, turns, stretch, advantages, weights, 1.0 if len(stretches) == 1 else trained / total)
+        for stretch, trained in zip(stretches, num_trained, strict=True)
+        if trained
+    ]
+
+
+def _segment(turn: Turn) -> Segment:
+    assert turn.segment is not None, "turns without token ids were refused before"
+    return turn.segment
+
+
+def _pack_stretch(
+    rollout: Rollout,
+    turns: Sequence[Turn],
+    stretch: Sequence[int],
+    advantages: Sequence[float],
+    weights: Sequence[float],
+    share: float,
+) -> TrainingSample:
+    ids: list[int] = []
+    trained: list[bool] = []
+    turn_ids: list[int] = []
+    logprobs: list[float] = []
+    for place in stretch:
+        segment = _segment(turns[place])
+        num_prompt, num_sampled = len(segment.prompt_ids), len(segment.sampled_ids)
+        ids += [*segment.prompt_ids, *segment.sampled_ids]
+        trained += [False] * num_prompt + [True] * num_sampled
+        turn_ids += [-1] * num_prompt + [place] * num_sampled
+        logprobs += [0.0] * num_prompt + list(segment.sampler_logprobs)
+    per_turn_advantage = np.array([*advantages, 0.0], dtype=np.float32)  # index -1, untrained, reads 0
+    per_turn_weight = np.array([*weights, 0.0], dtype=np.float32)
+    return TrainingSample(
+        rollout_id=rollout.rollout_id,
+        token_ids=np.array(ids, dtype=np.int32),
+        mask=np.array(trained, dtype=np.bool_),
+        turn_ids=np.array(turn_ids, dtype=np.int32),
+        sampler_logprobs=np.array(logprobs, dtype=np.float32),
+        advantages=per_turn_advantage[turn_ids],
+        weights=per_turn_weight[turn_ids],
+        temperature=_segment(turns[stretch[0]]).transform.temperature,
+        rollout_share=share,
+        version=turns[stretch[0]].version,
+    )
