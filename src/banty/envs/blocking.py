@@ -33,8 +33,9 @@ async def run_blocking(function: Callable[[], Result]) -> Result:
         try:
             result = function()
         except BaseException as caught:  # noqa: BLE001 - handed to the awaiting side, whatever it is
-            # StopIteration cannot be raised into a future; it would surface as a confusing RuntimeError elsewhere.
-            error = RuntimeError(f"a tool raised {caught!r}") if isinstance(caught, StopIteration) else caught
+            # StopIteration cannot be raised into a future, and SystemExit would end the event loop with every episode.
+            harmless = isinstance(caught, Exception) and not isinstance(caught, StopIteration)
+            error = caught if harmless else RuntimeError(f"a tool raised {caught!r}")
         try:
             loop.call_soon_threadsafe(settle, result, error)
         except RuntimeError:

@@ -97,7 +97,7 @@ class State:
         for key in base:
             if self._overlay.get((table, key)) is not _DELETED:
                 yield key
-        for (name, key), record in self._overlay.items():
+        for (name, key), record in list(self._overlay.items()):  # the caller may edit while it walks
             if name == table and key not in base and record is not _DELETED:
                 yield key
 

@@ -14,6 +14,7 @@ from banty.envs.state import State
 from banty.errors import BudgetExhausted, InputError, ToolError
 from banty.records import (
     JSON,
+    CallFault,
     CallResult,
     Completion,
     Effect,
@@ -24,6 +25,7 @@ from banty.records import (
     Outcome,
     ToolCall,
     ToolSchema,
+    canonical_json,
 )
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -112,7 +114,7 @@ class ToolEnv:
 
     def accepts(self, name: str) -> bool:
         """Whether this episode has a tool of this name."""
-        return name in self.tools
+        return any(schema.name == name for schema in self.offered())
 
     def opening(self, *messages: Message) -> Opening:
         return Opening(messages, self.offered())
@@ -137,20 +139,20 @@ class ToolEnv:
         answers: list[Message] = []
         results: list[CallResult] = []
         done = False
-        faults = {fault.order: fault for fault in message.faults}
-        calls = iter(message.calls)
-        for order in range(len(message.calls) + len(message.faults)):
-            if fault := faults.get(order):
+        written: list[ToolCall | CallFault] = list(message.calls)
+        for fault in sorted(message.faults, key=lambda fault: fault.order):
+            written.insert(fault.order, fault)
+        for item in written:
+            if isinstance(item, CallFault):
                 now = self.state_hash()
                 result = CallResult(
-                    fault.name, {}, f"Error: {fault.message}", "none", fault.kind, state_before=now, state_after=now
+                    item.name, {}, f"Error: {item.message}", "none", item.kind, state_before=now, state_after=now
                 )
                 call_id = ""
             else:
-                call = next(calls)
-                call_id = call.id
-                result = await self.call(call, host)
-                done = done or (result.effect == "terminal" and not result.error)
+                call_id = item.id
+                result = await self.call(item, host)
+                done = result.effect == "terminal" and not result.error
             results.append(result)
             answers.append(Message("tool", result.output, call_id=call_id))
             if done:
@@ -205,7 +207,9 @@ def _plain(value: Any) -> JSON:
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(_plain, value), key=canonical_json)  # a set's own order changes from process to process
+    if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, (str, int, float, bool)) or value is None:
         return value

@@ -10,10 +10,15 @@ from banty.envs.tasksets import check_place
 from banty.errors import InputError
 from banty.records import (
     JSON,
+    Capability,
+    Completion,
     EpisodeSpec,
     Limits,
+    Policy,
     Rollout,
+    SampleRequest,
     SamplingParams,
+    Task,
     Taskset,
     take,
 )
@@ -34,6 +39,17 @@ class EvalPlan:
     limits: Limits = field(default_factory=Limits)
     concurrency: int = 64
     exact: bool = True
+
+    def check(self, taskset: Taskset) -> None:
+        """Raises InputError for a plan that these tasks cannot serve."""
+        check_place(taskset.env, taskset.splits, self.split)
+        size = taskset.splits[self.split]
+        if self.num_tasks is not None and not 1 <= self.num_tasks <= size:
+            raise InputError(f"{taskset.env} {self.split} has {size} tasks; {self.num_tasks} were asked for")
+        if self.num_trials < 1:
+            raise InputError(f"{self.num_trials} trials were asked for; it takes at least 1")
+        if self.params.temperature < 0:
+            raise InputError(f"the temperature is {self.params.temperature}; it takes 0 or more")
 
     def identity(self, taskset: Taskset, policy_name: str) -> dict[str, JSON]:
         """What has to be equal for finished episodes to be part of the same evaluation."""
@@ -63,8 +79,7 @@ async def evaluate(
     With a `store`, finished episodes are written in shards as they end, whatever happens later, and those the store
     already holds are not run again, unless they errored: an infrastructure failure gets another try.
     """
-    check_place(taskset.env, taskset.splits, plan.split)
-    _check_size(plan, taskset)
+    plan.check(taskset)
     specs = plan_groups(take(taskset, plan.split, plan.num_tasks, plan.seed), plan.num_trials, plan.seed)
     finished = latest_roots(store)
     left = [spec for spec in specs if not _is_done(finished.get(spec.rollout_id))]
@@ -83,6 +98,8 @@ async def evaluate(
         if on_finished is not None:
             on_finished(tree[0])
 
+    if isinstance(cast.agent, PerTaskPolicy):
+        cast.agent.expect(left)
     cast = dataclasses.replace(cast, params=plan.params)
     try:
         await collect(
@@ -102,22 +119,32 @@ def _is_done(rollout: Rollout | None) -> bool:
     return rollout is not None and rollout.status != "errored"
 
 
-def _check_size(plan: EvalPlan, taskset: Taskset) -> None:
-    size = taskset.splits[plan.split]
-    if plan.num_tasks is not None and not 1 <= plan.num_tasks <= size:
-        raise InputError(f"{taskset.env} {plan.split} has {size} tasks; {plan.num_tasks} were asked for")
+class PerTaskPolicy:
+    """One policy a task, told apart by the session; made when its task is first met."""
+
+    capabilities: frozenset[Capability] = frozenset()
+
+    def __init__(self, name: str, make_policy: Callable[[Task], Policy]) -> None:
+        self.name = name
+        self._make_policy = make_policy
+        self._policies: dict[str, Policy] = {}
+
+    def expect(self, specs: Sequence[EpisodeSpec]) -> None:
+        """Make the policies of the episodes about to run."""
+        self._policies = {spec.rollout_id: self._make_policy(spec.task) for spec in specs}
+
+    async def sample(self, request: SampleRequest) -> Completion:
+        return await self._policies[request.session.rpartition("|")[0]].sample(request)
+
+    async def release(self, session: str) -> None:
+        """Scripts keep nothing."""
 
 
 async def run_baselines(plan: EvalPlan, taskset: Taskset) -> Mapping[str, Sequence[Rollout]]:
     """One episode of every task for each of the taskset's baselines."""
     baselines = taskset.baselines()
-    tasks = take(baselines.taskset, plan.split, plan.num_tasks, plan.seed)
-    results: dict[str, Sequence[Rollout]] = {}
-    for name, make_policy in baselines.policies.items():
-        rollouts = []
-        for task in tasks:
-            cast = Cast(make_policy(task))
-            trees = await collect([EpisodeSpec(task)], baselines.taskset, cast, plan.limits)
-            rollouts.append(trees[0][0])
-        results[name] = rollouts
-    return results
+    plain = dataclasses.replace(plan, num_trials=1, params=SamplingParams(), exact=False)
+    return {
+        name: await evaluate(plain, baselines.taskset, Cast(PerTaskPolicy(name, make_policy)))
+        for name, make_policy in baselines.policies.items()
+    }

@@ -59,7 +59,7 @@ class HabitWeights:
         data = {
             "format": "banty-habits-1",
             "version": self.version,
-            "points": {point: list(options) for point, options in self.points.items()},
+            "points": [[point, *options] for point, options in self.points.items()],
             "logits": self.logits.tolist(),
         }
         (folder / _FILE).write_text(canonical_json(data) + "\n")
@@ -70,7 +70,7 @@ class HabitWeights:
         try:
             data = json.loads(path.read_text())
             logits = np.array(data["logits"], dtype=np.float64)
-            points = {point: (str(good), str(lapse)) for point, (good, lapse) in data["points"].items()}
+            points = {str(point): (str(good), str(lapse)) for point, good, lapse in data["points"]}
             weights = cls(points, logits, int(data["version"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} does not hold the weights of a habit policy: {error}") from error

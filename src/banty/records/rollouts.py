@@ -56,6 +56,8 @@ class Segment:
     transform: Transform = Transform()
 
     def __post_init__(self) -> None:
+        for name in ("prompt_ids", "sampled_ids", "sampler_logprobs"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # equal content, equal segment
         assert len(self.sampled_ids) == len(self.sampler_logprobs), "one sampler logprob per sampled id"
 
 

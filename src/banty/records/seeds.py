@@ -7,6 +7,7 @@ An episode that asks one more question, or takes its turns in another order, sti
 from __future__ import annotations
 
 import hashlib
+from operator import index
 
 import numpy as np
 
@@ -14,7 +15,9 @@ import numpy as np
 def derive(seed: int, *key: str | int) -> int:
     """A 63-bit seed that depends on `seed` and `key` only, the same on every machine and Python version."""
     digest = hashlib.blake2b(digest_size=8)
-    digest.update(repr((int(seed), *key)).encode())
+    # `ascii` and plain types: what `repr` shows of a character or of numpy's integers depends on the version.
+    plain = [str(part) if isinstance(part, str) else index(part) for part in key]
+    digest.update(ascii((int(seed), *plain)).encode())
     return int.from_bytes(digest.digest(), "big") >> 1
 
 

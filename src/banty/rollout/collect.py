@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 
 from banty.errors import InputError
@@ -45,13 +45,14 @@ async def collect(
 ) -> list[tuple[Rollout, ...]]:
     """For each spec, its rollout followed by those of its descendants, in the order of `specs`.
 
-    At most `concurrency` episodes are live; nobody waits for the slowest member. With `exact` the policies answer in
-    rounds (see `ExactOrder`). `on_finished` is called as each episode ends, in the order they end. An exception from
+    At most `concurrency` root episodes are live, each with its children; nobody waits for the slowest member. With
+    `exact` the policies answer in rounds (see `ExactOrder`). `on_finished` is called as each episode ends, in the order they end. An exception from
     it, or a cancellation, ends every live episode and propagates.
     """
     check_roles(taskset, cast)
     if concurrency < 1:
         raise InputError(f"concurrency is {concurrency}; it takes at least 1")
+    _check_ids(specs)
     order: Order = ExactOrder() if exact else FreeOrder()
     waiting = deque(enumerate(specs))
     results: dict[int, tuple[Rollout, ...]] = {}
@@ -73,7 +74,8 @@ async def collect(
             for _ in range(num_workers):
                 group.create_task(work())
     except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
+        first = failed.exceptions[0]
+        raise first from first.__cause__
     return [results[place] for place in range(len(specs))]
 
 
@@ -85,6 +87,13 @@ def check_roles(taskset: Taskset, cast: Cast) -> None:
             f"{taskset.env} needs a policy in the role {', '.join(missing)}; place one, for example with "
             f"--{missing[0]} URL (an OpenAI-compatible endpoint)"
         )
+
+
+def _check_ids(specs: Sequence[EpisodeSpec]) -> None:
+    # Sessions, draws, rounds and stored rows are all keyed by these ids.
+    for rollout_id, count in Counter(spec.rollout_id for spec in specs).items():
+        if count > 1 and rollout_id:
+            raise InputError(f"{count} episodes are called {rollout_id}; leave out repeated tasks, or tag them apart")
 
 
 def group_rollouts(rollouts: Iterable[Rollout]) -> list[Group]:

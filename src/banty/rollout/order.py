@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any, Protocol, TypeVar
 
 Result = TypeVar("Result")
@@ -54,6 +53,7 @@ class ExactOrder:
     def __init__(self) -> None:
         self._live = 0
         self._waiting: dict[Key, tuple[Callable[[], Coroutine[Any, Any, Any]], asyncio.Future[Any]]] = {}
+        self._answering: dict[Key, asyncio.Task[Any]] = {}
         self._rounds: set[asyncio.Task[None]] = set()
 
     def enter(self, slots: int = 1) -> None:
@@ -70,24 +70,33 @@ class ExactOrder:
         self._release()
         try:
             return await future
-        finally:
-            if key in self._waiting and self._waiting[key][1] is future:
-                del self._waiting[key]  # cancelled before its round: the slot is given up by `leave`
+        except asyncio.CancelledError:
+            self._waiting.pop(key, None)  # before its round: the slot is given up by `leave`
+            if answering := self._answering.get(key):  # in its round: nothing of it goes on behind the caller's back
+                answering.cancel()
+                await asyncio.wait({answering})
+            raise
 
     def _release(self) -> None:
         if self._waiting and len(self._waiting) >= self._live:
-            calls = sorted(self._waiting.items())
+            calls = {key: self._waiting[key] for key in sorted(self._waiting)}
             self._waiting = {}
-            served = asyncio.get_running_loop().create_task(self._serve([call for _, call in calls]))
+            served = asyncio.get_running_loop().create_task(self._serve(calls))
             self._rounds.add(served)
             served.add_done_callback(self._rounds.discard)
 
-    async def _serve(self, calls: list[tuple[Callable[[], Coroutine[Any, Any, Any]], asyncio.Future[Any]]]) -> None:
-        started = [(asyncio.ensure_future(answer()), future) for answer, future in calls if not future.cancelled()]
-        for task, future in started:
-            future.add_done_callback(partial(_cancel_with, task))
+    async def _serve(
+        self, calls: dict[Key, tuple[Callable[[], Coroutine[Any, Any, Any]], asyncio.Future[Any]]]
+    ) -> None:
+        started: list[tuple[asyncio.Task[Any], asyncio.Future[Any]]] = []
+        for key, (answer, future) in calls.items():
+            if not future.cancelled():
+                self._answering[key] = asyncio.get_running_loop().create_task(answer())
+                started.append((self._answering[key], future))
         if started:
             await asyncio.wait([task for task, _ in started])
+        for key in calls:
+            self._answering.pop(key, None)
         for task, future in started:
             if future.done():
                 continue
@@ -97,9 +106,3 @@ class ExactOrder:
                 future.set_exception(error)
             else:
                 future.set_result(task.result())
-
-
-def _cancel_with(task: asyncio.Future[Any], waiter: asyncio.Future[Any]) -> None:
-    # A waiter that is cancelled in the middle of a round takes its own call down with it.
-    if waiter.cancelled():
-        task.cancel()

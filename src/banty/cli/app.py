@@ -1,0 +1,339 @@
+"""The commands. Each says what it does, shows two real examples, and hands over to a module of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from banty import __version__
+from banty.cli import show
+from banty.cli.choices import expert_of, fresh_folder, policy_of, roles_of, taskset_of
+from banty.cli.evaluate import eval_plan_json, run_eval
+from banty.cli.inspection import lapses_of, openings, rollout_of, stored_rollouts, task_json
+from banty.cli.training import open_run, reopen_run, run_training
+from banty.envs.registry import BUILT_IN, installed, make_taskset
+from banty.envs.scaffold import new_env
+from banty.errors import InputError
+from banty.evals import EvalPlan, compare_cards, read_card
+from banty.records import Limits, Rollout, SamplingParams
+from banty.rollout import Cast
+from banty.runs import load_recipe, to_mapping
+from banty.train.recipe import RLRecipe
+
+app = typer.Typer(
+    name="banty",
+    help="Turn a small open language model into a dependable multi-turn tool-using agent.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+new_app = typer.Typer(help="Write the files of something new.", no_args_is_help=True)
+app.add_typer(new_app, name="new")
+
+Env = Annotated[str, typer.Option("--env", help="Environment: a name from `banty envs`, or FILE.py:NAME.")]
+Options = Annotated[
+    list[str] | None, typer.Option("--option", "-o", help="KEY=VALUE for the environment, such as grade=tau2.")
+]
+AllowCode = Annotated[bool, typer.Option("--allow-code", help="Run the Python file that --env names.")]
+Split = Annotated[str, typer.Option(help="Which split of the tasks.")]
+Seed = Annotated[int, typer.Option(help="Seed of tasks and sampling; same seed, same episodes.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print the resolved plan, run nothing.")]
+Out = Annotated[str, typer.Option(help="Folder for the result; the next free one under runs/ if not given.")]
+User = Annotated[str, typer.Option(help="Endpoint URL[#MODEL] that plays the user, with -o customer=model.")]
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"banty {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def banty(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Turn a small open language model into a dependable multi-turn tool-using agent."""
+
+
+@app.command("train")
+def train(
+    recipe: Annotated[str, typer.Argument(help="Recipe file, TOML; not needed with --resume.")] = "",
+    overrides: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE, such as train.steps=10.")] = None,
+    resume: Annotated[str, typer.Option(help="Run folder to go on with.")] = "",
+    out: Out = "",
+    seed: Annotated[int | None, typer.Option(help="Same as train.seed=N.")] = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    allow_code: AllowCode = False,
+) -> None:
+    """Evaluate on held-out tasks, train by multi-turn reinforcement learning, evaluate again.
+
+    Examples:
+
+        banty train recipes/habits.toml
+
+        banty train recipes/habits.toml train.steps=10 policy.lapse=0.2 --out runs/short
+    """
+    if resume and (recipe or overrides):
+        raise InputError("--resume goes on with the run's own recipe; leave the recipe and overrides out")
+    if not recipe and not resume:
+        raise InputError("name a recipe, such as recipes/habits.toml, or a run folder with --resume")
+    console = Console()
+    if resume:
+        run, resolved = reopen_run(Path(resume))
+    else:
+        changes = [*(overrides or []), *([f"train.seed={seed}"] if seed is not None else [])]
+        resolved = load_recipe(RLRecipe, recipe, changes)
+        resolved.check()
+        taskset = make_taskset(resolved.env.name, resolved.env.options, allow_code)
+        expert_of(taskset)
+        if dry_run:
+            _print_json(to_mapping(resolved))
+            return
+        run = open_run(resolved, fresh_folder(out, f"train-{Path(recipe).stem}"))
+    comparison = run_training(resolved, run, allow_code, quiet=as_json)
+    if as_json:
+        _print_json(run.read_json("result.json") | {"folder": str(run.path)})
+        return
+    taskset = make_taskset(resolved.env.name, resolved.env.options, allow_code)
+    words = {point: options[1] for point, options in expert_of(taskset).points.items()}
+    show.show_training(console, comparison, words)
+    print(f"run: {run.path}")
+
+
+@app.command("eval")
+def evaluate(
+    policy: Annotated[str, typer.Argument(help="expert, habits, a baseline, a folder of weights, or an endpoint URL.")],
+    env: Env = "airline/mini",
+    option: Options = None,
+    split: Split = "test",
+    tasks: Annotated[int | None, typer.Option(help="The first N tasks of the split; all if not given.")] = 100,
+    trials: Annotated[int, typer.Option(help="Episodes per task.")] = 4,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature of the policy.")] = 1.0,
+    max_turns: Annotated[int, typer.Option(help="Turns after which an episode is cut and has failed.")] = 30,
+    concurrency: Annotated[int, typer.Option(help="Episodes live at once.")] = 64,
+    user: User = "",
+    seed: Seed = 0,
+    out: Out = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the evaluation in --out.")] = False,
+    baselines: Annotated[bool, typer.Option(help="Run the baselines as well.")] = True,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    allow_code: AllowCode = False,
+) -> None:
+    """Measure a policy: pass^k and pass@k with intervals, against baselines, into one result card.
+
+    Examples:
+
+        banty eval habits --env airline/mini --tasks 200 --trials 4
+
+        banty eval http://localhost:8000#my-model --env airline/full --temperature 0 --out runs/my-model
+    """
+    if resume and not out:
+        raise InputError("--resume needs --out FOLDER, the evaluation to go on with")
+    taskset = taskset_of(env, option or [], allow_code)
+    chosen = policy_of(policy, taskset)
+    cast = Cast(chosen.policy, roles_of(taskset, user))
+    plan = EvalPlan(
+        split=split,
+        num_tasks=tasks,
+        num_trials=trials,
+        seed=seed,
+        params=SamplingParams(temperature=temperature),
+        limits=Limits(max_turns=max_turns),
+        concurrency=concurrency,
+        exact=chosen.exact and not user,
+    )
+    plan.check(taskset)
+    if dry_run:
+        _print_json(eval_plan_json(plan, taskset, chosen.policy.name))
+        return
+    folder = fresh_folder(out, f"eval-{taskset.env.replace('/', '-')}")
+    card = run_eval(plan, taskset, chosen, cast, folder, resume=resume, baselines=baselines, quiet=as_json)
+    if as_json:
+        _print_json(card.data)
+        return
+    show.show_card(Console(), card)
+    print(f"card: {folder / 'card.json'}")
+
+
+@app.command("compare")
+def compare(
+    a: Annotated[str, typer.Argument(help="Result card, or the folder it lies in.")],
+    b: Annotated[str, typer.Argument(help="Result card, or the folder it lies in.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare two results on the same tasks, in pairs: is B better than A?
+
+    Examples:
+
+        banty compare runs/base runs/trained
+
+        banty compare runs/a/card.json runs/b/card.json --json
+    """
+    comparison = compare_cards(read_card(a), read_card(b))
+    if as_json:
+        _print_json(comparison.to_json())
+    else:
+        show.show_comparison(Console(), comparison)
+
+
+@app.command("inspect")
+def inspect(
+    folder: Annotated[str, typer.Argument(help="A run, an evaluation, or a store of rollouts.")],
+    rollout: Annotated[str, typer.Option(help="Show this one, turn by turn; part of an id will do.")] = "",
+    failed: Annotated[bool, typer.Option("--failed", help="Only those that failed or errored.")] = False,
+    limit: Annotated[int, typer.Option(help="List at most so many.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List stored rollouts, or read one as a conversation.
+
+    Examples:
+
+        banty inspect runs/eval-airline-mini-001 --failed
+
+        banty inspect runs/eval-airline-mini-001 --rollout test:3
+    """
+    rollouts = stored_rollouts(Path(folder))
+    console = Console()
+    if rollout:
+        found = rollout_of(rollouts, rollout)
+        if as_json:
+            _print_json(_rollout_json(found))
+            return
+        expert = make_taskset(found.task.env).expert() if found.task.env in ("airline/mini", "airline/full") else None
+        show.show_rollout(console, found, lapses_of(found, expert))
+        return
+    wanted = [found for found in rollouts if not failed or not found.outcome.success]
+    if as_json:
+        _print_json([_rollout_json(found) for found in wanted[:limit]])
+        return
+    show.show_rollouts(console, wanted[:limit])
+    print(f"{len(wanted)} of {len(rollouts)} rollouts; read one with --rollout ID")
+
+
+def _rollout_json(rollout: Rollout) -> dict[str, Any]:
+    return {
+        "rollout_id": rollout.rollout_id,
+        "task": rollout.task.pin,
+        "policy": rollout.policy,
+        "status": rollout.status,
+        "cause": rollout.cause,
+        "detail": rollout.detail,
+        "outcome": rollout.outcome.to_json(),
+        "transcript": [message.to_json() for message in rollout.transcript],
+    }
+
+
+@app.command("play")
+def play(
+    env: Annotated[str, typer.Argument(help="Environment to play in.")] = "airline/mini",
+    option: Options = None,
+    split: Split = "train",
+    index: Annotated[int, typer.Option(help="Which task of the split.")] = 0,
+    seed: Seed = 0,
+    user: User = "",
+    allow_code: AllowCode = False,
+) -> None:
+    """Be the agent yourself, in the terminal.
+
+    Examples:
+
+        banty play airline/mini --index 3
+
+        banty play airline/full -o data=../tau2-bench/data
+    """
+    from banty.cli.play import play as play_in_terminal
+
+    taskset = taskset_of(env, option or [], allow_code)
+    play_in_terminal(taskset, split, index, seed, Console(), None, roles=roles_of(taskset, user))
+
+
+@app.command("tasks")
+def list_tasks(
+    env: Annotated[str, typer.Argument(help="Environment.")] = "airline/mini",
+    option: Options = None,
+    split: Split = "train",
+    count: Annotated[int, typer.Option(help="How many, from the first on.")] = 5,
+    seed: Seed = 0,
+    user: User = "",
+    reveal: Annotated[bool, typer.Option("--reveal", help="Also show what only the author may know.")] = False,
+    as_json: AsJson = False,
+    allow_code: AllowCode = False,
+) -> None:
+    """Show what an agent would be shown first.
+
+    Examples:
+
+        banty tasks airline/mini --split test --count 3
+
+        banty tasks airline/full --reveal --json
+    """
+    taskset = taskset_of(env, option or [], allow_code)
+    shown = [
+        task_json(found, taskset, reveal)
+        for found in openings(taskset, split, count, seed, dict(roles_of(taskset, user)))
+    ]
+    if as_json:
+        _print_json(shown)
+        return
+    console = Console()
+    for task in shown:
+        console.print(Text(f"{task['env']} {task['split']} {task['index']}", style="bold"))
+        for message in task["opening"]:
+            console.print(Text(f"  {message['role']}: {message['content']}"))
+        for name in ("detail", "private"):
+            if name in task:
+                console.print(Text(f"  {name}: {json.dumps(task[name], ensure_ascii=False)}", style="dim"))
+    sizes = ", ".join(f"{name} {size}" for name, size in taskset.splits.items())
+    print(f"{taskset.env}: {sizes} tasks")
+
+
+@app.command("envs")
+def list_envs(as_json: AsJson = False) -> None:
+    """List the environments.
+
+    Examples:
+
+        banty envs
+
+        banty envs --json
+    """
+    rows = {name: entry.summary for name, entry in BUILT_IN.items()}
+    rows |= {name: f"installed: {point.value}" for name, point in installed().items()}
+    if as_json:
+        _print_json(rows)
+        return
+    for name, summary in rows.items():
+        print(f"{name:<16} {summary}")
+
+
+@new_app.command("env")
+def new_environment(
+    name: Annotated[str, typer.Argument(help="A lower-case identifier, such as library_desk.")],
+    folder: Annotated[str, typer.Option(help="Where to put the new folder.")] = ".",
+) -> None:
+    """Write a small working environment to start from.
+
+    Examples:
+
+        banty new env library_desk
+
+        banty new env ticket_desk --folder environments
+    """
+    written = new_env(name, Path(folder))
+    for path in written:
+        print(path)
+    title = "".join(part.title() for part in name.split("_"))
+    print(f"try it: banty eval expert --env {Path(folder) / name}/env.py:{title}Tasks --allow-code")

@@ -1,0 +1,120 @@
+"""From what is typed to the objects a command works with."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from banty.envs.registry import make_taskset
+from banty.errors import InputError
+from banty.evals.card import Decode
+from banty.evals.suite import PerTaskPolicy
+from banty.models.habits import HabitWeights
+from banty.policies.endpoint import ChatEndpoint
+from banty.policies.habits import HabitPolicy
+from banty.policies.scripted import FunctionPolicy
+from banty.records import Expert, Policy, Taskset
+
+CARELESS = 0.3
+"""How often the habit policy lapses at each decision point when nothing else is said."""
+
+
+class Chosen(NamedTuple):
+    """A policy, how to read its decisions if it is made of habits, and whether it repeats itself exactly."""
+
+    policy: Policy
+    decode: Decode | None = None
+    exact: bool = True
+
+
+def options_of(pairs: Sequence[str]) -> dict[str, Any]:
+    """`KEY=VALUE` pairs as a mapping; values are read as TOML, and as text where they are not."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise InputError(f"--option {pair!r} is not KEY=VALUE, such as grade=tau2")
+        try:
+            options[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            options[key] = text
+    return options
+
+
+def taskset_of(env: str, pairs: Sequence[str], allow_code: bool) -> Taskset:
+    return make_taskset(env, options_of(pairs), allow_code)
+
+
+def expert_of(taskset: Taskset) -> Expert:
+    expert = taskset.expert()
+    if expert is None:
+        raise InputError(f"{taskset.env} has no scripted expert, which `expert` and `habits` are made of")
+    return expert
+
+
+def policy_of(spec: str, taskset: Taskset) -> Chosen:
+    """The policy a person named: a built-in name, a folder of weights or a run, or an endpoint's URL."""
+    if spec.startswith(("http://", "https://")):
+        return Chosen(endpoint_of(spec), exact=False)
+    baselines = taskset.baselines().policies
+    if spec in baselines:
+        return Chosen(PerTaskPolicy(spec, baselines[spec]))
+    if spec == "expert":
+        expert = expert_of(taskset)
+        return Chosen(FunctionPolicy(lambda request: expert.respond(request, _disciplined), "expert"))
+    if spec == "habits" or spec.startswith("habits:"):
+        expert = expert_of(taskset)
+        return habits_of(expert, HabitWeights.with_lapses(expert.points, _rate(spec)), spec)
+    folder = Path(spec)
+    for place in (folder, folder / "weights"):
+        if (place / "habits.json").is_file():
+            return habits_of(expert_of(taskset), HabitWeights.load(place), f"habits@{folder.name}")
+    names = ", ".join(["expert", "habits", "habits:0.2", *baselines])
+    raise InputError(
+        f"{spec!r} is no policy: give {names}, a folder with trained weights, or an endpoint's http(s) URL"
+    )
+
+
+def habits_of(expert: Expert, weights: HabitWeights, name: str) -> Chosen:
+    return Chosen(HabitPolicy(expert, weights, name), weights.decisions)
+
+
+def endpoint_of(spec: str) -> ChatEndpoint:
+    """An endpoint from `URL` or `URL#MODEL`; its key is in the environment variable OPENAI_API_KEY, if it needs one."""
+    url, _, model = spec.partition("#")
+    return ChatEndpoint(url, model=model, api_key_env="OPENAI_API_KEY")
+
+
+def roles_of(taskset: Taskset, user: str) -> Mapping[str, Policy]:
+    """The policies placed in roles. Raises InputError when nobody would ask for the one that was given."""
+    if not user:
+        return {}
+    if "user" not in taskset.roles:
+        raise InputError(
+            f"{taskset.env} as chosen plays its own user and asks for none; add --option customer=model to use --user"
+        )
+    return {"user": endpoint_of(user)}
+
+
+def _rate(spec: str) -> float:
+    text = spec.partition(":")[2]
+    try:
+        return float(text) if text else CARELESS
+    except ValueError:
+        raise InputError(f"{spec!r}: {text!r} is not a lapse rate; write habits:0.2") from None
+
+
+def _disciplined(point: str) -> bool:
+    return True
+
+
+def fresh_folder(out: str, stem: str) -> Path:
+    """The folder a person named, or the next free `runs/STEM-NNN`."""
+    if out:
+        return Path(out)
+    number = 1
+    while (folder := Path("runs") / f"{stem}-{number:03d}").exists():
+        number += 1
+    return folder

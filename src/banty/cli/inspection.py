@@ -1,0 +1,75 @@
+"""`banty inspect` and `banty tasks`: look at what is stored, and at what an agent would be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from banty.cli.running import run_async
+from banty.envs.baselines import do_nothing
+from banty.envs.tasksets import Tasks
+from banty.errors import InputError
+from banty.models.habits import HabitWeights
+from banty.records import EpisodeSpec, Expert, Limits, Policy, Rollout, Taskset, take
+from banty.rollout import Cast, Store, collect
+
+
+def stored_rollouts(folder: Path) -> list[Rollout]:
+    """All rollouts below a run, an evaluation or a store; of several tries at one the last."""
+    stores = [place for place in (folder / "rollouts", folder) if Store(place).parts() and _holds_parts(place)]
+    if not stores:
+        inside = sorted(place.parent for place in folder.glob("*/rollouts")) if folder.is_dir() else []
+        hint = f"; there are rollouts in {', '.join(map(str, inside))}" if inside else ""
+        raise InputError(f"{folder} holds no rollouts{hint}")
+    return list({rollout.rollout_id: rollout for rollout in Store(stores[0]).read()}.values())
+
+
+def _holds_parts(folder: Path) -> bool:
+    return any((folder / part / "rollouts.parquet").is_file() for part in Store(folder).parts())
+
+
+def rollout_of(rollouts: Sequence[Rollout], wanted: str) -> Rollout:
+    """The rollout of that id, or the only one whose id contains it."""
+    found = [rollout for rollout in rollouts if rollout.rollout_id == wanted]
+    found = found or [rollout for rollout in rollouts if wanted in rollout.rollout_id]
+    if len(found) == 1:
+        return found[0]
+    what = "none" if not found else f"{len(found)}, among them {', '.join(r.rollout_id for r in found[:3])}"
+    raise InputError(f"--rollout {wanted!r} names {what} of {len(rollouts)} rollouts; give the whole id")
+
+
+def lapses_of(rollout: Rollout, expert: Expert | None) -> dict[str, list[str]]:
+    """The lapses a habit policy drew, in words, by turn index."""
+    if expert is None or not rollout.policy.startswith("habits"):
+        return {}
+    weights = HabitWeights.with_lapses(expert.points, 0.5)
+    return {
+        str(turn.index): [
+            expert.points[point][1] for point, lapsed in weights.decisions(turn.segment.sampled_ids) if lapsed
+        ]
+        for turn in rollout.agent_turns
+        if turn.segment is not None
+    }
+
+
+def openings(taskset: Taskset, split: str, count: int, seed: int, roles: dict[str, Policy]) -> list[Rollout]:
+    """The first `count` tasks as rollouts that end before the agent's first turn."""
+    specs = [EpisodeSpec(task) for task in take(taskset, split, min(count, taskset.splits.get(split, 1)), seed)]
+    cast = Cast(do_nothing()(None), roles)
+    trees = run_async(collect(specs, taskset, cast, Limits(max_turns=0), exact=False), "nothing was stored")
+    return [tree[0] for tree in trees]
+
+
+def task_json(rollout: Rollout, taskset: Taskset, reveal: bool) -> dict[str, Any]:
+    """What anyone may know of a task; with `reveal`, also what only its author may."""
+    shown: dict[str, Any] = {
+        **rollout.task.pin,
+        "public": dict(rollout.task.public),
+        "opening": [message.to_json() for message in rollout.opening if message.role != "system"],
+    }
+    if rollout.status == "errored":
+        shown["detail"] = rollout.detail
+    if reveal and isinstance(taskset, Tasks):
+        shown["private"] = taskset.describe(rollout.task.data)
+    return shown

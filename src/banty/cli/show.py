@@ -1,0 +1,172 @@
+"""Results as tables on the terminal. Whatever came from outside is shown as plain text, never as markup."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from banty.evals import Card, CardComparison
+from banty.records import Message, Rollout, Turn
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def interval(data: Mapping[str, Any]) -> str:
+    if data["estimate"] is None:
+        return "-"
+    if data["low"] is None:
+        return f"{data['estimate']:.3f}"
+    return f"{data['estimate']:.3f} [{data['low']:.3f}, {data['high']:.3f}]"
+
+
+def _p(value: float | None) -> str:
+    return "below 0.0001" if value is not None and value < 1e-4 else number(value, 4)
+
+
+def show_card(console: Console, card: Card) -> None:
+    data = card.data
+    identity = data["identity"]
+    table = Table(title=Text(card.title), show_header=False, title_justify="left")
+    table.add_column("what")
+    table.add_column("value")
+    rows: list[tuple[str, str]] = [
+        ("success (pass^1), 95 % by task", interval(data["success"])),
+        *((f"pass^{k}", interval(value)) for k, value in data["pass_hat"].items() if k != "1"),
+        *((f"pass@{k}", interval(value)) for k, value in data["pass_at"].items() if k != "1"),
+        ("minimum detectable effect", number(data["minimum_detectable_effect"])),
+        *((f"baseline {name}", interval(value)) for name, value in data["baselines"].items()),
+        ("episodes", _episodes(data)),
+        (
+            "turns, calls an episode",
+            f"{number(data['behaviour']['turns_per_episode'], 1)}, {number(data['behaviour']['calls_per_episode'], 1)}",
+        ),
+        ("calls that erred", number(data["behaviour"]["call_error_share"])),
+        ("grader, user", f"{identity['provenance'].get('grader', '-')}, {identity['provenance'].get('user', '-')}"),
+        ("temperature, seed", f"{identity['params']['temperature']:g}, {identity['seed']}"),
+        ("tasks", f"{len(data['tasks'])} x {identity['num_trials']}, sha256 {identity['tasks_sha256'][:12]}"),
+        ("cost", f"${data['cost']['usd']:.2f}, {data['cost']['wall_s']:.1f} s"),
+    ]
+    for what, value in rows:
+        table.add_row(Text(what), Text(value))
+    console.print(table)
+
+
+def _episodes(data: Mapping[str, Any]) -> str:
+    causes = ", ".join(f"{count} {cause}" for cause, count in sorted(data["causes"].items()))
+    excluded = data["num_episodes"] - data["num_scored"]
+    text = f"{data['num_scored']} scored, {excluded} excluded"
+    return f"{text} ({causes})" if causes else text
+
+
+def show_comparison(console: Console, comparison: CardComparison) -> None:
+    result = comparison.result
+    table = Table(title=Text("paired by task: B minus A"), show_header=False, title_justify="left")
+    table.add_column("what")
+    table.add_column("value")
+    a, b = comparison.first, comparison.second
+    for what, value in (
+        ("A", f"{a.title}: {a.success}"),
+        ("B", f"{b.title}: {b.success}"),
+        ("difference, 95 %", str(result.difference)),
+        ("p", f"{_p(result.p_value)} ({result.test})"),
+        ("minimum detectable effect", number(result.mde)),
+        ("verdict", f"B is {result.verdict}" if result.verdict in ("better", "worse") else result.verdict),
+        *(("note", note) for note in comparison.notes),
+    ):
+        table.add_row(Text(what), Text(value))
+    console.print(table)
+
+
+def show_training(console: Console, comparison: CardComparison, words: Mapping[str, str]) -> None:
+    """Before and after training: the success rates, and the habits that changed most."""
+    before, after = comparison.first, comparison.second
+    identity = before.data["identity"]
+    table = Table(title=Text(f"{identity['env']}, held-out {identity['split']} tasks"), title_justify="left")
+    for column in ("", "before", "after"):
+        table.add_column(column)
+    rows = [("success (pass^1)", before.data["success"], after.data["success"])]
+    rows += [
+        (f"pass^{k}", before.data["pass_hat"][k], after.data["pass_hat"][k])
+        for k in before.data["pass_hat"]
+        if k != "1" and k in after.data["pass_hat"]
+    ]
+    for what, first, second in rows:
+        table.add_row(Text(what), Text(interval(first)), Text(interval(second)))
+    for point in _changed_most(before, after, 3):
+        first, second = before.data["habits"][point], after.data["habits"][point]
+        table.add_row(Text(f"habit: {words.get(point, point)}"), Text(interval(first)), Text(interval(second)))
+    for name, baseline in after.data["baselines"].items():
+        table.add_row(Text(f"baseline {name}"), Text(interval(baseline)), Text(""))
+    console.print(table)
+    difference = comparison.result.difference
+    console.print(
+        Text(
+            f"difference {difference}, paired over {comparison.result.num_tasks} tasks x {identity['num_trials']} "
+            f"trials, minimum detectable {number(comparison.result.mde)}: {comparison.result.verdict}"
+        )
+    )
+
+
+def _changed_most(before: Card, after: Card, count: int) -> list[str]:
+    shared = [point for point in before.data["habits"] if point in after.data["habits"]]
+    change_of = {
+        point: before.data["habits"][point]["estimate"] - after.data["habits"][point]["estimate"] for point in shared
+    }
+    return sorted(shared, key=lambda point: -abs(change_of[point]))[:count]
+
+
+def show_rollouts(console: Console, rollouts: Sequence[Rollout]) -> None:
+    table = Table()
+    for column in ("rollout", "status", "success", "turns", "why"):
+        table.add_column(column, overflow="fold")
+    for rollout in rollouts:
+        success = {True: "yes", False: "no", None: "-"}[rollout.outcome.success]
+        status = f"{rollout.status} {rollout.cause}".strip()
+        why = rollout.outcome.reason or rollout.detail
+        values = (rollout.rollout_id, status, success, str(len(rollout.agent_turns)), why)
+        table.add_row(*(Text(value) for value in values))
+    console.print(table)
+
+
+def show_rollout(console: Console, rollout: Rollout, words: Mapping[str, Sequence[str]] | None = None) -> None:
+    """One conversation, turn by turn. `words` says what a habit policy decided, by turn index."""
+    console.print(Text(f"{rollout.rollout_id}  {rollout.policy} version {rollout.version}", style="bold"))
+    for message in rollout.opening:
+        _show_message(console, message)
+    for turn in rollout.turns:
+        _show_turn(console, turn, (words or {}).get(str(turn.index), ()))
+    outcome = rollout.outcome
+    verdict = {True: "success", False: "failure", None: "unscored"}[outcome.success]
+    console.print(Text(f"{rollout.status} {rollout.cause} {rollout.detail}".strip() + f": {verdict} {outcome.reason}"))
+    for name, value in outcome.components.items():
+        console.print(Text(f"  {name:<20} {number(value, 1)}"))
+
+
+def _show_turn(console: Console, turn: Turn, decided: Sequence[str]) -> None:
+    if turn.actor != "agent":
+        console.print(Text(f"  [{turn.actor} was asked] {turn.message.content}", style="dim"))
+        return
+    _show_message(console, turn.message, turn.index)
+    for words in decided:
+        console.print(Text(f"      lapse: {words}", style="yellow"))
+    for message in turn.observation:
+        _show_message(console, message)
+
+
+_STYLES = {"system": "dim", "user": "cyan", "assistant": "green", "tool": "magenta"}
+
+
+def _show_message(console: Console, message: Message, index: int | None = None) -> None:
+    place = f"{index:>3} " if index is not None else "    "
+    lines = [message.content] if message.content else []
+    lines += [f"{call.name}({json.dumps(dict(call.arguments), ensure_ascii=False)})" for call in message.calls]
+    lines += [f"(broken call: {fault.message}) {fault.raw}" for fault in message.faults]
+    text = f"{place}{message.role}: " + "\n      ".join(lines)
+    console.print(Text(text, style=_STYLES[message.role]))
