@@ -12,9 +12,17 @@ from rich.text import Text
 
 from banty import __version__
 from banty.cli import show
-from banty.cli.choices import expert_of, fresh_folder, policy_of, roles_of, taskset_of
+from banty.cli.choices import expert_of, fresh_folder, options_of, policy_of, roles_of, taskset_of
 from banty.cli.evaluate import eval_plan_json, run_eval
-from banty.cli.inspection import lapses_of, openings, rollout_of, stored_rollouts, task_json
+from banty.cli.inspection import (
+    lapses_of,
+    openings,
+    replay_sentence,
+    replay_stored,
+    rollout_of,
+    stored_rollouts,
+    task_json,
+)
 from banty.cli.training import open_run, reopen_run, run_training
 from banty.envs.registry import BUILT_IN, installed, make_taskset
 from banty.envs.scaffold import new_env
@@ -160,7 +168,17 @@ def evaluate(
         _print_json(eval_plan_json(plan, taskset, chosen.policy.name))
         return
     folder = fresh_folder(out, f"eval-{taskset.env.replace('/', '-')}")
-    card = run_eval(plan, taskset, chosen, cast, folder, resume=resume, baselines=baselines, quiet=as_json)
+    card = run_eval(
+        plan,
+        taskset,
+        chosen,
+        cast,
+        folder,
+        resume=resume,
+        baselines=baselines,
+        options=options_of(option or []),
+        quiet=as_json,
+    )
     if as_json:
         _print_json(card.data)
         return
@@ -195,9 +213,11 @@ def inspect(
     rollout: Annotated[str, typer.Option(help="Show this one, turn by turn; part of an id will do.")] = "",
     failed: Annotated[bool, typer.Option("--failed", help="Only those that failed or errored.")] = False,
     limit: Annotated[int, typer.Option(help="List at most so many.")] = 20,
+    replay: Annotated[bool, typer.Option("--replay", help="Run them again offline and compare everything.")] = False,
     as_json: AsJson = False,
+    allow_code: AllowCode = False,
 ) -> None:
-    """List stored rollouts, or read one as a conversation.
+    """List stored rollouts, read one as a conversation, or replay them without any model.
 
     Examples:
 
@@ -207,6 +227,11 @@ def inspect(
     """
     rollouts = stored_rollouts(Path(folder))
     console = Console()
+    if replay:
+        wanted = [rollout_of(rollouts, rollout)] if rollout else rollouts
+        report = replay_stored(Path(folder), rollouts, wanted, allow_code)
+        _print_json(report) if as_json else print(replay_sentence(report))
+        raise typer.Exit(1 if report["differ"] else 0)
     if rollout:
         found = rollout_of(rollouts, rollout)
         if as_json:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from banty.cli.choices import Chosen
 from banty.cli.progress import Meter
@@ -24,12 +26,13 @@ def run_eval(
     *,
     resume: bool,
     baselines: bool,
+    options: Mapping[str, Any],
     kept: str = "",
     quiet: bool = False,
 ) -> Card:
     """Evaluate into `folder`: rollouts in shards, then `card.json`. Raises InputError for a folder that is taken."""
     identity = plan.identity(taskset, chosen.policy.name)
-    _claim(folder, identity, resume)
+    _claim(folder, {"kind": "eval", "options": dict(options), **identity}, resume)
     size = plan.num_tasks or taskset.splits[plan.split]
     kept = kept or f"finished episodes are kept; go on with the same command and --out {folder} --resume"
     started = time.perf_counter()
@@ -52,15 +55,14 @@ def run_eval(
     return card
 
 
-def _claim(folder: Path, identity: dict[str, object], resume: bool) -> None:
+def _claim(folder: Path, wanted: Mapping[str, Any], resume: bool) -> None:
     """Make the folder this evaluation's own, or check that it is."""
     if not (folder / "manifest.json").exists():
-        RunFolder.create(folder, {"kind": "eval", **identity})
+        RunFolder.create(folder, wanted)
         return
     if not resume:
         raise InputError(f"{folder} already holds a run; name another --out, or add --resume to go on with it")
     found = RunFolder.open(folder).read_json("recipe.json")
-    wanted = {"kind": "eval", **identity}
     differs = [key for key in wanted if found.get(key) != wanted[key]]
     if differs:
         raise InputError(

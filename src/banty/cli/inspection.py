@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from banty.cli.running import run_async
 from banty.envs.baselines import do_nothing
+from banty.envs.registry import make_taskset
 from banty.envs.tasksets import Tasks
-from banty.errors import InputError
+from banty.errors import InputError, ReplayMismatch
 from banty.models.habits import HabitWeights
 from banty.records import EpisodeSpec, Expert, Limits, Policy, Rollout, Taskset, take
-from banty.rollout import Cast, Store, collect
+from banty.rollout import Cast, Store, collect, replay
+from banty.runs import RunFolder
 
 
 def stored_rollouts(folder: Path) -> list[Rollout]:
@@ -22,7 +24,8 @@ def stored_rollouts(folder: Path) -> list[Rollout]:
         inside = sorted(place.parent for place in folder.glob("*/rollouts")) if folder.is_dir() else []
         hint = f"; there are rollouts in {', '.join(map(str, inside))}" if inside else ""
         raise InputError(f"{folder} holds no rollouts{hint}")
-    return list({rollout.rollout_id: rollout for rollout in Store(stores[0]).read()}.values())
+    latest = {rollout.rollout_id: rollout for rollout in Store(stores[0]).read()}
+    return sorted(latest.values(), key=lambda rollout: (rollout.group_id, rollout.task.index, rollout.rollout_id))
 
 
 def _holds_parts(folder: Path) -> bool:
@@ -73,3 +76,36 @@ def task_json(rollout: Rollout, taskset: Taskset, reveal: bool) -> dict[str, Any
     if reveal and isinstance(taskset, Tasks):
         shown["private"] = taskset.describe(rollout.task.data)
     return shown
+
+
+def replay_stored(
+    folder: Path, rollouts: Sequence[Rollout], wanted: Sequence[Rollout], allow_code: bool
+) -> dict[str, Any]:
+    """Replay the scored roots among `wanted` with their descendants; how many, and where any differ."""
+    recipe = RunFolder.open(folder).read_json("recipe.json")
+    env, options = recipe["env"], recipe.get("options", {})
+    if isinstance(env, dict):  # a training run names its environment in a block of its own
+        env, options = env["name"], env["options"]
+    taskset = make_taskset(env, options, allow_code)
+    trees: dict[str, list[Rollout]] = {}
+    for rollout in rollouts:
+        trees.setdefault(rollout.root_id, []).append(rollout)
+    roots = [rollout for rollout in wanted if rollout.depth == 0]
+    scored = [root for root in roots if all(member.status != "errored" for member in trees[root.rollout_id])]
+    differ: dict[str, str] = {}
+    for root in scored:
+        tree = sorted(trees[root.rollout_id], key=lambda member: member.depth)
+        try:
+            run_async(replay(tree, taskset), "nothing was stored")
+        except ReplayMismatch as mismatch:
+            differ[root.rollout_id] = str(mismatch)
+    return {"replayed": len(scored), "errored_left_out": len(roots) - len(scored), "differ": differ}
+
+
+def replay_sentence(report: Mapping[str, Any]) -> str:
+    same = report["replayed"] - len(report["differ"])
+    first = next(iter(report["differ"].values()), "")
+    left_out = f", {report['errored_left_out']} errored left out" if report["errored_left_out"] else ""
+    return (
+        f"{same} of {report['replayed']} replayed the same{left_out}{'; first difference: ' + first if first else ''}"
+    )

@@ -10,7 +10,7 @@ import numpy as np
 
 from banty.envs.baselines import do_nothing
 from banty.errors import InputError
-from banty.records import JSON, Baselines, Env, Expert, Task, derive, generator, sha256_json
+from banty.records import JSON, Baselines, Env, Expert, Task, generator, sha256_json
 
 Choice = TypeVar("Choice")
 
@@ -45,9 +45,9 @@ class Tasks:
 
     def task(self, split: str, index: int, seed: int = 0) -> Task:
         check_place(self.env, self.splits, split, index)
-        task_seed = derive(seed, self.env, split, index)
-        data = self.make(split, index, generator(task_seed, "task"))
-        return Task(self.env, split, index, task_seed, self.public(data), data)
+        rng = generator(Task(self.env, split, index, seed).env_seed, "task")
+        data = self.make(split, index, rng)
+        return Task(self.env, split, index, seed, self.public(data), data)
 
     def baselines(self) -> Baselines:
         return Baselines(self, {"do-nothing": do_nothing()})

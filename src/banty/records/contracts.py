@@ -97,7 +97,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What is left to the whole tree of episodes under one root. None is unlimited."""
+    """What is left: turns to this episode, the rest to the whole tree under its root. None is unlimited."""
 
     turns: int | None = None
     tokens: int | None = None
@@ -217,7 +217,8 @@ class Limits:
     """Caps and deadlines of one episode. Caps truncate it; deadlines mark it errored.
 
     `max_consecutive_errors` counts turns in a row in which every call failed. `max_depth` and `max_children` bound
-    recursion: 0 depth means an environment may not spawn.
+    recursion: 0 depth means an environment may not spawn. `step_timeout_s` is the environment's own time: what it waits
+    for a role to answer or for children does not count.
     """
 
     max_turns: int = 30

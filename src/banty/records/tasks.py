@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from banty.records.messages import JSON
+from banty.records.seeds import derive
 
 if TYPE_CHECKING:
     from banty.records.contracts import Env, Expert, Policy
@@ -33,6 +34,11 @@ class Task:
     @property
     def id(self) -> str:
         return f"{self.env}:{self.split}:{self.index}:{self.seed}"
+
+    @property
+    def env_seed(self) -> int:
+        """The seed of the environment's draws, the same for all members of a group and for nothing else."""
+        return derive(self.seed, self.env, self.split, self.index)
 
     @property
     def pin(self) -> JSON:

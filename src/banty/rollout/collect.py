@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from banty.errors import InputError
 from banty.records import EpisodeSpec, Group, Limits, Rollout, Task, Taskset, derive
-from banty.rollout.driver import Cast, run_episode
+from banty.rollout.driver import Cast, id_of, run_episode
 from banty.rollout.order import ExactOrder, FreeOrder, Order
 
 
@@ -46,8 +46,9 @@ async def collect(
     """For each spec, its rollout followed by those of its descendants, in the order of `specs`.
 
     At most `concurrency` root episodes are live, each with its children; nobody waits for the slowest member. With
-    `exact` the policies answer in rounds (see `ExactOrder`). `on_finished` is called as each episode ends, in the order they end. An exception from
-    it, or a cancellation, ends every live episode and propagates.
+    `exact` the policies answer in rounds (see `ExactOrder`). `on_finished` is called as each episode ends, in the order
+    they end. An exception from it, or a cancellation, ends every live episode and propagates. Two specs of one id are
+    an InputError: sessions, draws and stored rows go by it.
     """
     check_roles(taskset, cast)
     if concurrency < 1:
@@ -90,9 +91,8 @@ def check_roles(taskset: Taskset, cast: Cast) -> None:
 
 
 def _check_ids(specs: Sequence[EpisodeSpec]) -> None:
-    # Sessions, draws, rounds and stored rows are all keyed by these ids.
-    for rollout_id, count in Counter(spec.rollout_id for spec in specs).items():
-        if count > 1 and rollout_id:
+    for rollout_id, count in Counter(map(id_of, specs)).items():
+        if count > 1:
             raise InputError(f"{count} episodes are called {rollout_id}; leave out repeated tasks, or tag them apart")
 
 

@@ -7,14 +7,16 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
 from banty.errors import (
     BudgetExhausted,
+    DeadlineFault,
     EnvironmentFault,
     EpisodeFault,
     InputError,
@@ -30,6 +32,7 @@ from banty.records import (
     Limits,
     Message,
     Observation,
+    Opening,
     Outcome,
     Policy,
     Rollout,
@@ -46,6 +49,7 @@ from banty.rollout.deadlines import within
 from banty.rollout.order import FreeOrder, Order
 
 Result = TypeVar("Result")
+Raised = TypeVar("Raised", bound=BaseException)
 _log = logging.getLogger(__name__)
 
 
@@ -59,21 +63,31 @@ class Cast:
     role_params: Mapping[str, SamplingParams] = field(default_factory=dict)
     trainable_roles: frozenset[str] = frozenset()
 
+    def __post_init__(self) -> None:
+        if "agent" in self.roles:
+            raise InputError("the role 'agent' is the policy under test's own; give the other policy another role")
+
 
 @dataclass
 class _Spent:
     """What the whole tree of one root has used so far."""
 
-    turns: int = 0
     tokens: int = 0
     children: int = 0
     cost_usd: float = 0.0
 
 
-class _Truncated(Exception):
+class Truncated(Exception):
+    """A cap ends the episode, which is scored as it stands; `cause` names the cap."""
+
     def __init__(self, cause: str, detail: str) -> None:
         super().__init__(detail)
         self.cause = cause
+
+
+def id_of(spec: EpisodeSpec) -> str:
+    """The id of the rollout that an episode becomes."""
+    return spec.rollout_id or f"{spec.task.id}#{spec.trial}"
 
 
 async def run_episode(
@@ -116,7 +130,7 @@ class _Episode:
     ) -> None:
         self.spec, self.taskset, self.cast, self.limits, self.order = spec, taskset, cast, limits, order
         self.task = spec.task
-        self.rollout_id = spec.rollout_id or f"{spec.task.id}#{spec.trial}"
+        self.rollout_id = id_of(spec)
         self.parent, self.call_index = parent, call_index
         self.depth: int = parent.depth + 1 if parent else 0
         self.root_id: str = parent.root_id if parent else self.rollout_id
@@ -125,7 +139,13 @@ class _Episode:
         self.descendants: list[Rollout] = []
         self.num_children = 0
         self._calls: dict[str, int] = {}
-        self._asking = asyncio.Lock()
+        self._children: set[asyncio.Task[tuple[Rollout, ...]]] = set()
+        # In an exact order an episode makes one call, or runs one set of children, at a time.
+        self._one_at_a_time = asyncio.Lock() if order.exact else contextlib.nullcontext()
+        self._over = False
+        self._num_away = 0
+        self._away_since = 0.0
+        self._away_s = 0.0
         self.deadline: float = min(
             asyncio.get_running_loop().time() + limits.episode_timeout_s, parent.deadline if parent else float("inf")
         )
@@ -146,7 +166,7 @@ class _Episode:
         )
 
     def rng(self, purpose: str, turn: int = 0) -> np.random.Generator:
-        return generator(self.task.seed, purpose, turn)
+        return generator(self.task.env_seed, purpose, turn)
 
     async def ask(self, role: str, messages: Sequence[Message]) -> Message:
         policy = self.cast.roles.get(role)
@@ -155,8 +175,8 @@ class _Episode:
             raise InputError(f"the environment asks for a policy in the role {role!r}; this run placed {placed}")
         fault = {"user": SimulatorFault, "judge": JudgeFault}.get(role, PolicyFault)
         params = self.cast.role_params.get(role, SamplingParams())
-        async with self._asking if self.order.exact else contextlib.nullcontext():
-            started = time.perf_counter()
+        started = time.perf_counter()
+        with self._away():
             completion = await self._sample(policy, role, tuple(messages), (), params, self.limits.ask_timeout_s, fault)
         turn = _turn(len(self.turns), role, completion, policy, time.perf_counter() - started)
         trainable = role in self.cast.trainable_roles
@@ -188,7 +208,9 @@ class _Episode:
             children.append(
                 _Episode(spec, self.taskset, self.cast, self.limits, self.order, self, self.num_children - 1)
             )
-        return await self._run_children(children)
+        with self._away():
+            async with self._one_at_a_time:
+                return await self._run_children(children)
 
     async def _run_children(self, children: Sequence[_Episode]) -> Sequence[Rollout]:
         # The parent lends its slot to its children and gets it back from the last of them, so that no round of an
@@ -205,11 +227,36 @@ class _Episode:
                 if unfinished:
                     self.order.leave()
 
-        async with asyncio.TaskGroup() as group:
-            running = [group.create_task(run(child)) for child in children]
-        results = [task.result() for task in running]
-        self.descendants.extend(rollout for tree in results for rollout in tree)
+        running: list[asyncio.Task[tuple[Rollout, ...]]] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                running += [group.create_task(run(child)) for child in children]
+                self._children.update(running)
+        finally:
+            self._children.difference_update(running)
+            results = [task.result() for task in running if task.done() and not task.cancelled()]
+            self.descendants.extend(rollout for tree in results for rollout in tree)
         return tuple(tree[0] for tree in results)
+
+    @contextlib.contextmanager
+    def _away(self) -> Iterator[None]:
+        """The environment waits for others: seconds that do not count as its own."""
+        if self._over:
+            raise DeadlineFault(f"{self.rollout_id} is over; its host answers no more")
+        now = asyncio.get_running_loop().time
+        if self._num_away == 0:
+            self._away_since = now()
+        self._num_away += 1
+        try:
+            yield
+        finally:
+            self._num_away -= 1
+            if self._num_away == 0:
+                self._away_s += now() - self._away_since
+
+    def _time_away(self) -> float:
+        current = asyncio.get_running_loop().time() - self._away_since if self._num_away else 0.0
+        return self._away_s + current
 
     # The loop.
 
@@ -220,12 +267,17 @@ class _Episode:
         try:
             env = self._guarded(lambda: self.taskset.episode(self.task), EnvironmentFault, "making the environment")
             await self._play(env, record)
-        except _Truncated as reached:
+        except Truncated as reached:
             record |= {"status": "truncated", "cause": reached.cause, "detail": str(reached)}
         except EpisodeFault as fault:
             record |= {"status": "errored", "cause": fault.cause, "detail": str(fault)}
+        except Exception as error:  # noqa: BLE001 - such as an observation whose messages are None
+            broken = self._as_fault(error, EnvironmentFault, "reading what the environment gave")
+            record |= {"status": "errored", "cause": broken.cause, "detail": str(broken)}
         finally:
-            await self._close(env, record)
+            await self._close(env)
+        if record["status"] == "errored":
+            record.pop("outcome", None)
         rollout = Rollout(
             rollout_id=self.rollout_id,
             task=self.task,
@@ -245,12 +297,13 @@ class _Episode:
         return (rollout, *self.descendants)
 
     async def _play(self, env: Env, record: dict[str, Any]) -> None:
-        opening = await self._environment(env.start(self), "starting the environment")
-        record |= {"opening": opening.messages, "tools": opening.tools}
-        messages = list(opening.messages)
         failures = 0
         done = False
         try:
+            what = "starting the environment"
+            opening = _expect(await self._environment(partial(env.start, self), what), Opening)
+            record |= {"opening": opening.messages, "tools": opening.tools}
+            messages = list(opening.messages)
             while not done:
                 self._check_budget()
                 completion, policy_s = await self._agent(tuple(messages), opening.tools)
@@ -258,17 +311,18 @@ class _Episode:
                 turn = _turn(index, "agent", completion, self.cast.agent, policy_s)
                 self.turns.append(dataclasses.replace(turn, trainable=True))
                 started = time.perf_counter()
-                seen = await self._environment(env.step(completion, self), f"turn {index} of the environment")
+                what = f"turn {index} of the environment"
+                seen = _expect(await self._environment(partial(env.step, completion, self), what), Observation)
                 self.turns[index] = _with_observation(self.turns[index], seen, time.perf_counter() - started)
                 messages += [completion.message, *seen.messages]
                 failures = failures + 1 if seen.calls and all(call.error for call in seen.calls) else 0
                 done = seen.done
                 if not done and failures >= self.limits.max_consecutive_errors:
-                    raise _Truncated("errors", f"{failures} turns in a row in which every call failed")
+                    raise Truncated("errors", f"{failures} turns in a row in which every call failed")
         except BudgetExhausted as spent:
             record["outcome"] = self._outcome(env)
-            raise _Truncated("budget", str(spent)) from None
-        except _Truncated:
+            raise Truncated("budget", str(spent)) from None
+        except Truncated:
             record["outcome"] = self._outcome(env)
             raise
         record["outcome"] = self._outcome(env)
@@ -276,11 +330,11 @@ class _Episode:
     def _check_budget(self) -> None:
         left = self.budget
         if left.turns == 0:
-            raise _Truncated("turns", f"the cap of {self.limits.max_turns} turns is reached")
+            raise Truncated("turns", f"the cap of {self.limits.max_turns} turns is reached")
         if left.tokens == 0:
-            raise _Truncated("tokens", f"the cap of {self.limits.max_tokens} sampled tokens is reached")
+            raise Truncated("tokens", f"the cap of {self.limits.max_tokens} sampled tokens is reached")
         if left.cost_usd == 0:
-            raise _Truncated("cost", f"the cap of ${self.limits.max_cost_usd:g} is reached")
+            raise Truncated("cost", f"the cap of ${self.limits.max_cost_usd:g} is reached")
 
     async def _agent(self, messages: tuple[Message, ...], tools: tuple[ToolSchema, ...]) -> tuple[Completion, float]:
         params = self.cast.params
@@ -310,47 +364,74 @@ class _Episode:
         what = f"answer {index} of the {actor}"
 
         async def answer() -> Completion:
-            return await within(policy.sample(request), self._limit(limit_s), what)
+            try:
+                given = await within(policy.sample(request), self._limit(limit_s), what)
+            except PolicyFault as failed:
+                raise fault(str(failed)) from failed
+            return _expect(given, Completion)
 
-        completion = await self._faulting(self.order.call((self.rollout_id, actor, index), answer), fault, what)
+        async with self._one_at_a_time:
+            completion = await self._faulting(self.order.call((self.rollout_id, actor, index), answer), fault, what)
         self.spent.tokens += completion.sampled_tokens
         self.spent.cost_usd += completion.cost_usd
         return completion
 
-    async def _environment(self, coroutine: Coroutine[Any, Any, Result], what: str) -> Result:
-        limited = within(coroutine, self._limit(self.limits.step_timeout_s), what)
+    async def _environment(self, call: Callable[[], Coroutine[Any, Any, Result]], what: str) -> Result:
+        async def called() -> Result:
+            return await call()
+
+        limited = within(called(), self._limit(self.limits.step_timeout_s), what, self._time_away)
         return await self._faulting(limited, EnvironmentFault, what)
 
     def _limit(self, limit_s: float) -> float:
         return min(limit_s, self.deadline - asyncio.get_running_loop().time())
 
     def _outcome(self, env: Env) -> Outcome:
-        return self._guarded(env.outcome, EnvironmentFault, "scoring the episode")
+        return self._guarded(lambda: _expect(env.outcome(), Outcome), EnvironmentFault, "scoring the episode")
 
-    async def _close(self, env: Env | None, record: dict[str, Any]) -> None:
-        """Free engine sessions and the environment; a failure to do so is logged, since the episode is over."""
+    async def _close(self, env: Env | None) -> None:
+        """Free everything the episode holds. A cancellation in the middle of it waits until that is done."""
+        self._over = True
+        freeing = asyncio.ensure_future(self._free(env))
+        cancelled: asyncio.CancelledError | None = None
+        while not freeing.done():
+            try:
+                await asyncio.wait({freeing})
+            except asyncio.CancelledError as cancellation:
+                cancelled = cancellation
+        if cancelled is not None:
+            raise cancelled
+        freeing.result()
+
+    async def _free(self, env: Env | None) -> None:
+        """End the children, release engine sessions, close the environment; a failure is logged, the rollout stands."""
+        for child in self._children:
+            if not child.cancelling():
+                child.cancel()
+        if self._children:
+            await asyncio.wait(self._children)
         players = {"agent": self.cast.agent, **self.cast.roles}
-        used = {"agent"} | {turn.actor for turn in self.turns}
-        endings: list[tuple[Coroutine[Any, Any, None], str]] = [
-            (players[actor].release(f"{self.rollout_id}|{actor}"), f"releasing the {actor}'s session")
-            for actor in sorted(used)
+        endings: list[tuple[Callable[[], Coroutine[Any, Any, None]], str]] = [
+            (partial(players[actor].release, f"{self.rollout_id}|{actor}"), f"releasing the {actor}'s session")
+            for actor in sorted({"agent", *self._calls})
         ]
         if env is not None:
-            endings.append((env.close(), "closing the environment"))
-        for ending, what in endings:
+            endings.append((env.close, "closing the environment"))
+        for end, what in endings:
             try:
-                await within(ending, self.limits.close_timeout_s, what)
+                await within(end(), self.limits.close_timeout_s, what)
             except Exception as error:  # noqa: BLE001 - whatever it is, the rollout stands
                 _log.warning("%s of %s failed: %r", what, self.rollout_id, error)
-        if record["status"] == "errored":
-            record.pop("outcome", None)
 
     async def _faulting(self, awaited: Coroutine[Any, Any, Result], fault: type[EpisodeFault], what: str) -> Result:
         try:
             return await awaited
-        except (EpisodeFault, BudgetExhausted, _Truncated):
+        except (EpisodeFault, BudgetExhausted, Truncated):
             raise
         except Exception as error:
+            spent = _find(BudgetExhausted, error)
+            if spent is not None and _find(EpisodeFault, error) is None:
+                raise spent from None
             raise self._as_fault(error, fault, what) from error
 
     def _guarded(self, function: Callable[[], Result], fault: type[EpisodeFault], what: str) -> Result:
@@ -362,12 +443,23 @@ class _Episode:
             raise self._as_fault(error, fault, what) from error
 
     def _as_fault(self, error: Exception, fault: type[EpisodeFault], what: str) -> EpisodeFault:
-        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if isinstance(error, EpisodeFault):
-            return error
+        if found := _find(EpisodeFault, error):
+            return found
         _log.debug("%s of %s failed", what, self.rollout_id, exc_info=error)
         return fault(f"{what} failed: {type(error).__name__}: {error}")
+
+
+def _find(kind: type[Raised], error: BaseException) -> Raised | None:
+    """The first error of a kind in what was raised, which may be a group of a task group's several."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for inner in error.exceptions if (found := _find(kind, inner))), None)
+    return error if isinstance(error, kind) else None
+
+
+def _expect(given: object, kind: type[Result]) -> Result:
+    if not isinstance(given, kind):
+        raise TypeError(f"got {type(given).__name__}, not {kind.__name__}")
+    return given
 
 
 def _turn(index: int, actor: str, completion: Completion, policy: Policy, policy_s: float) -> Turn:

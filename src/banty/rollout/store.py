@@ -14,6 +14,7 @@ in its metadata and in a column. Task data (scenarios, gold answers) is not stor
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -24,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from banty.errors import StoreError
+from banty.errors import InputError, StoreError
 from banty.records import JSON, CallResult, Message, Outcome, Rollout, Segment, Task, ToolSchema, Transform, Turn
 
 SCHEMA_VERSION = 1
@@ -127,22 +128,28 @@ class Store:
 
         Raises StoreError when the disk is full or not writable; earlier parts stay as they were.
         """
+        if not part or part.startswith(".") or "/" in part:
+            raise InputError(f"{part!r} cannot name a part: take a plain folder name that does not begin with a dot")
         target = self.folder / part
-        draft = self.folder / f".{part}.{os.getpid()}.tmp"
+        # Two levels down, where nobody's STORE/*/rollouts.parquet finds it.
+        drafts = self.folder / ".drafts"
+        draft, old = drafts / f"{part}.{os.getpid()}", drafts / f"{part}.{os.getpid()}.old"
         try:
             draft.mkdir(parents=True, exist_ok=True)
             for name, rows in _rows(rollouts).items():
                 _write_table(draft / f"{name}.parquet", name, rows)
-            if target.exists():
-                shutil.rmtree(target)
-            draft.rename(target)
+            _swap(draft, target, old)
             _sync(self.folder)
         except OSError as error:
-            shutil.rmtree(draft, ignore_errors=True)
             raise StoreError(
                 f"could not write part {part!r} of {self.folder}: {error.strerror or error}. "
                 f"{len(self.parts())} finished parts are kept; free some space or name another folder, then resume"
             ) from error
+        finally:
+            for leftover in (draft, old):
+                shutil.rmtree(leftover, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                drafts.rmdir()
         return target
 
     def parts(self) -> list[str]:
@@ -152,9 +159,36 @@ class Store:
         return sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
 
     def read(self, parts: Iterable[str] | None = None) -> Iterator[Rollout]:
-        """The rollouts of some or all parts. Tasks come back without their data: the taskset makes that again."""
-        for part in self.parts() if parts is None else parts:
+        """The rollouts of some or all parts. Tasks come back without their data: the taskset makes that again.
+
+        A folder that is not there yet holds none. Raises StoreError for what is not a store, or is from a newer Banty.
+        """
+        if parts is None:
+            parts = self.parts()
+            if not parts and self.folder.exists() and not _is_empty(self.folder):
+                raise StoreError(
+                    f"{self.folder} holds no rollouts but other things; name the folder that a run or an evaluation "
+                    "wrote them to"
+                )
+        for part in parts:
             yield from _read_part(self.folder / part)
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and all(entry.name.startswith(".") for entry in folder.iterdir())
+
+
+def _swap(draft: Path, target: Path, old: Path) -> None:
+    """Put the draft in the target's place, or leave the target as it was."""
+    if not target.exists():
+        draft.rename(target)
+        return
+    target.rename(old)
+    try:
+        draft.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
 
 
 def _rows(rollouts: Sequence[Rollout]) -> dict[str, list[dict[str, Any]]]:
@@ -172,10 +206,23 @@ def _rows(rollouts: Sequence[Rollout]) -> dict[str, list[dict[str, Any]]]:
 
 def _write_table(path: Path, name: str, rows: list[dict[str, Any]]) -> None:
     schema = SCHEMAS[name].with_metadata({"banty.schema_version": str(SCHEMA_VERSION), "banty.table": name})
+    try:
+        table = pa.Table.from_pylist(rows, schema=schema)
+    except UnicodeEncodeError:
+        table = pa.Table.from_pylist(_encodable(rows), schema=schema)
     with path.open("wb") as file:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), file, compression="zstd")
+        pq.write_table(table, file, compression="zstd")
         file.flush()
         os.fsync(file.fileno())
+
+
+def _encodable(value: Any) -> Any:
+    """Half surrogate pairs, which UTF-8 cannot hold, as escapes: JSON columns read back the same, others show them."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {key: _encodable(item) for key, item in value.items()}
+    return [_encodable(item) for item in value] if isinstance(value, list) else value
 
 
 def _sync(folder: Path) -> None:
@@ -282,28 +329,35 @@ def _segment_row(rollout: Rollout, turn: Turn, segment: Segment) -> dict[str, An
 
 
 def _read_part(folder: Path) -> Iterator[Rollout]:
-    tables = {name: _read_table(folder / f"{name}.parquet") for name in SCHEMAS}
-    versions = {version for rows in tables.values() for version in _versions(rows)}
-    for version in sorted(versions):
-        if version not in _READERS:
-            raise StoreError(
-                f"{folder} was written with store schema {version}; this Banty reads {sorted(_READERS)}. "
-                "Use the Banty that wrote it, or a newer one"
-            )
-    reader = _READERS[max(versions, default=SCHEMA_VERSION)]
-    yield from reader(tables)
+    # The version comes first: a newer one may have other tables.
+    rollouts = _read_table(folder / "rollouts.parquet")
+    version = _version(rollouts)
+    if version is None:
+        raise StoreError(f"{folder / 'rollouts.parquet'} says no schema version; it is not part of a Banty store")
+    if version not in _READERS:
+        raise StoreError(
+            f"{folder} was written with store schema {version}; this Banty reads {sorted(_READERS)}. "
+            "Use the Banty that wrote it, or a newer one"
+        )
+    others = {name: _read_table(folder / f"{name}.parquet") for name in SCHEMAS if name != "rollouts"}
+    tables = {"rollouts": rollouts, **others}
+    yield from _READERS[version]({name: table.to_pylist() for name, table in tables.items()})
 
 
-def _read_table(path: Path) -> list[dict[str, Any]]:
+def _read_table(path: Path) -> pa.Table:
     try:
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        return pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"could not read {path}: {error}. The folder is not a part of a Banty store") from error
-    return rows
 
 
-def _versions(rows: Iterable[Mapping[str, Any]]) -> set[int]:
-    return {int(row["schema_version"]) for row in rows}
+def _version(table: pa.Table) -> int | None:
+    """From the metadata, or from the column where another tool has rewritten the file without it."""
+    said = (table.schema.metadata or {}).get(b"banty.schema_version")
+    if said is not None:
+        return int(said)
+    column = table.column("schema_version").to_pylist() if "schema_version" in table.column_names else []
+    return max(column, default=None)
 
 
 def _read_version_1(tables: Mapping[str, list[dict[str, Any]]]) -> Iterator[Rollout]:

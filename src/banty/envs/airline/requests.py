@@ -68,6 +68,12 @@ class Subject:
         trip = self.trip
         return len(trip.legs) == 1 and not trip.cancelled and trip.legs[0].date > rules.TODAY
 
+    @property
+    def airline_cancelled_a_leg(self) -> bool:
+        cells = self.world.tables["cells"]
+        places = [cell_key(leg.number, leg.date) for leg in self.trip.legs]
+        return any(cells.get(place, {}).get("status") == "cancelled" for place in places)
+
     def only_trip_to_destination(self) -> bool:
         trips = [trip_of(self.world.tables["reservations"][key]) for key in self.profile.reservations]
         return [trip.destination for trip in trips].count(self.trip.destination) == 1
@@ -82,6 +88,8 @@ def make_request(plan: Plan, subject: Subject, rng: np.random.Generator) -> Requ
         return None  # a code of letters alone could be taken for a word
     if any(leg.date == rules.TODAY for leg in subject.trip.legs):
         return None  # whether today's flight has left is a matter of its status, which no request should hinge on
+    if intent != "compensation" and subject.airline_cancelled_a_leg:
+        return None  # such a leg was not flown, whatever its date, and may be cancelled whatever the fare
     return _MAKERS[intent](right, subject, rng)
 
 
@@ -224,13 +232,13 @@ def _book(right: Right, subject: Subject, rng: np.random.Generator) -> Request |
         "insurance": "no",
     }
     call = ToolCall("book_reservation", arguments)
-    return Request("book", right, says=says, volunteered=_volunteered(says, rng), writes=(call,))
+    volunteered = _volunteered(says, rng)
+    return Request("book", right, says=says, volunteered=volunteered, insists=_insists(rng), writes=(call,))
 
 
 def _compensation(right: Right, subject: Subject, rng: np.random.Generator) -> Request | None:
     trip, profile = subject.trip, subject.profile
-    cells = [subject.world.tables["cells"].get(cell_key(leg.number, leg.date), {}) for leg in trip.legs]
-    if not any(cell.get("status") == "cancelled" for cell in cells):
+    if not subject.airline_cancelled_a_leg:
         return None
     ruling, amount = rules.compensation(trip, profile, cancelled_leg=True)
     if ruling.verdict != right:
@@ -244,7 +252,8 @@ def _out_of_scope(right: Right, subject: Subject, rng: np.random.Generator) -> R
         return None
     says: dict[Slot, str] = {"user_id": subject.profile.user_id}
     topic = str(rng.choice(TOPICS))
-    return Request("out_of_scope", right, says=says, volunteered=_volunteered(says, rng), detail=topic)
+    volunteered = _volunteered(says, rng)
+    return Request("out_of_scope", right, says=says, volunteered=volunteered, detail=topic, insists=_insists(rng))
 
 
 _MAKERS: Mapping[Intent, Callable[[Right, Subject, np.random.Generator], Request | None]] = {
@@ -274,10 +283,12 @@ def _about(
 ) -> Request:
     trip = subject.trip
     says: dict[Slot, str] = {"user_id": subject.profile.user_id, "reservation_id": trip.id, **(extra or {})}
-    hint = ""
+    hint = slip = ""
     if rng.random() < 0.25 and trip.origin != trip.destination and subject.only_trip_to_destination():
         del says["reservation_id"]
         hint = trip.destination
+    elif rng.random() < 0.15:
+        slip = _misread(trip.id, subject.world, rng)
     payment = writes[0].arguments.get("payment_id") if writes else None
     if payment and subject.asks_payment:
         says["payment"] = payment
@@ -288,7 +299,8 @@ def _about(
         says,
         _volunteered(says, rng),
         hint,
-        insists=int(rng.choice([0, 1, 2], p=[0.45, 0.4, 0.15])) if right == "refuse" else 0,
+        slip,
+        insists=_insists(rng),
         writes=writes,
         tells=tells,
         looks_up=(trip.id,),
@@ -299,6 +311,23 @@ def _volunteered(says: Mapping[Slot, str], rng: np.random.Generator) -> frozense
     """What is said at once; the rest is late or only for the asking."""
     likely: Mapping[Slot, float] = {"reservation_id": 0.6, "date": 0.5, "bags": 0.5, "route": 0.7, "cabin": 0.5}
     return frozenset(slot for slot in says if rng.random() < likely.get(slot, 0.35))
+
+
+def _insists(rng: np.random.Generator) -> int:
+    # Drawn for every request: were it only for those to be refused, insisting would tell what is right.
+    return int(rng.choice([0, 1, 2], p=[0.45, 0.4, 0.15]))
+
+
+def _misread(code: str, world: AirlineWorld, rng: np.random.Generator) -> str:
+    """A code that no reservation has, one character away from this one."""
+    known = world.tables["reservations"]
+    places = [place for place, character in enumerate(code) if character.isalpha()]
+    while True:
+        place = places[int(rng.integers(len(places)))]
+        letter = "ABCDEFGHJKLMNPQRSTUVWXYZ"[int(rng.integers(24))]
+        slip = f"{code[:place]}{letter}{code[place + 1 :]}"
+        if slip != code and slip not in known:
+            return slip
 
 
 def _update(trip: Trip, cabin: str, flights: list[dict[str, str]], payment: str) -> ToolCall:

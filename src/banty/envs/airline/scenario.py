@@ -30,9 +30,11 @@ class Request:
     """One thing a customer wants.
 
     `says` holds what the customer can tell, as text, by slot; what is in `volunteered` is said at once, the rest only
-    when asked. `hint` is what they say when asked for a reservation id they do not have. `right` is what a right agent
-    does: carry it out (`do`), say why not (`refuse`), or hand over (`transfer`). `writes` are the calls of a right
-    ending, `tells` the values the agent has to say, `looks_up` the reservations to be read before anything is decided.
+    when asked. `hint` is what they say when asked for a reservation id they do not have; `slip` is a code no reservation
+    has, which they say the first time instead of the right one. `right` is what a right agent does: carry it out
+    (`do`), say why not (`refuse`), or hand over (`transfer`). `writes` are the calls of a right ending, `tells` the
+    values the agent has to say, `looks_up` the reservations to be read before anything is decided. A refusal, right or
+    wrong, is pushed back on `insists` times.
     """
 
     intent: Intent
@@ -41,6 +43,7 @@ class Request:
     says: Mapping[Slot, str] = field(default_factory=dict)
     volunteered: frozenset[Slot] = frozenset()
     hint: str = ""
+    slip: str = ""
     detail: str = ""
     insists: int = 0
     writes: tuple[ToolCall, ...] = ()
@@ -90,6 +93,7 @@ class Scenario:
                     "says": dict(request.says),
                     "volunteered": sorted(request.volunteered),
                     "hint": request.hint,
+                    "slip": request.slip,
                     "detail": request.detail,
                     "insists": request.insists,
                     "writes": [call.to_json() for call in request.writes],

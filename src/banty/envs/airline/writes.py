@@ -20,6 +20,7 @@ from banty.errors import ToolError
 
 BAG_FEE = 50
 INSURANCE_FEE = 30
+_MOST_PAYMENTS = 1024
 
 WRITE_TOOLS = frozenset(
     {
@@ -177,6 +178,9 @@ def cancel_reservation(state: State, reservation_id: Any) -> str:
     find_reservation(state, reservation_id)
     reservation = _own(state, "reservations", reservation_id)
     history = reservation["payment_history"]
+    # Every cancellation doubles the history, so an agent that never stops cancelling would take all memory.
+    if 2 * len(history) > _MOST_PAYMENTS:
+        raise ToolError("the payment history is too long")
     history += [{"payment_id": entry["payment_id"], "amount": -entry["amount"]} for entry in history]
     reservation["status"] = "cancelled"
     return json.dumps(reservation)
