@@ -100,5 +100,7 @@ def _evaluate(
         folder,
         resume=folder.exists(),
         baselines=when == "after",
+        options=recipe.env.options,
+        kept=_kept(run),
         quiet=quiet,
     )

@@ -61,6 +61,7 @@ class Belief:
     trips: dict[str, Trip] = field(default_factory=dict)
     offers: dict[tuple[str, str, str], tuple[Offer, ...]] = field(default_factory=dict)
     statuses: dict[tuple[str, str], str] = field(default_factory=dict)
+    wrong_codes: set[str] = field(default_factory=set)
     transferred: bool = False
     request: list[str] = field(default_factory=list)
     intent: Intent | None = None
@@ -94,8 +95,9 @@ class Belief:
 
     @property
     def reservation_id(self) -> str:
-        """The reservation the request is about: the code last said, or the only trip known to go where they say."""
-        codes = _RESERVATION.findall(self.said)
+        """The reservation the request is about: the code last said, unless the desk knows none of that code, or the
+        only trip known to go where they say."""
+        codes = [code for code in _RESERVATION.findall(self.said) if code not in self.wrong_codes]
         if codes:
             return str(codes[-1])
         place = self.hint
@@ -201,6 +203,7 @@ def _hear_tool(belief: Belief, call: ToolCall | None, text: str) -> None:
     if call is None or belief.last_failed:
         belief.num_failures += 1
         belief.last_failed = True
+        belief.wrong_codes |= set(re.findall(r"Reservation (\w+) not found", text))
         return
     belief.last_call = call
     arguments: Mapping[str, str] = call.arguments

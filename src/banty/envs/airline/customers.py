@@ -106,6 +106,7 @@ class ScriptedCustomer:
         self._scenario = scenario
         self._current = 0
         self._insists = scenario.requests[0].insists
+        self._slipped = False
         self._turn = 0
         self._previous = ""
         self._repeats = 0
@@ -135,6 +136,8 @@ class ScriptedCustomer:
             return CustomerReply(self._say("yes", host) if self._fits(text) else self._object(host))
         if heard.asks:
             return CustomerReply(self._answer(heard.asks, host))
+        if self._slipped and self._request.slip in text:
+            return CustomerReply(self._tell("reservation_id", host))
         if heard.refuses and self._insists > 0:
             self._insists -= 1
             self._repeats = 0  # insisting invites the same refusal again
@@ -143,7 +146,7 @@ class ScriptedCustomer:
             return CustomerReply(self._say("wait", host))
         if self._current + 1 < len(self._scenario.requests):
             self._current += 1
-            self._insists = self._request.insists
+            self._insists, self._slipped = self._request.insists, False
             return CustomerReply(f"{self._say('next', host)} {self._present(host)}")
         return CustomerReply(self._say("bye", host), "stop")
 
@@ -164,6 +167,9 @@ class ScriptedCustomer:
             return self._say("tell:user_id", host, self._scenario.user_id)
         if slot == "reason" and "reason" in request.says:
             return self._say(f"reason:{request.says['reason']}", host)
+        if slot == "reservation_id" and request.slip and not self._slipped:
+            self._slipped = True
+            return self._say("tell:reservation_id", host, request.slip)
         if slot in request.says:
             return self._say(f"tell:{slot}", host, request.says[slot])
         if slot == "reservation_id" and request.hint:
@@ -229,9 +235,10 @@ class ModelCustomer:
         if len(content) > self.max_characters:
             raise SimulatorFault(f"the simulated user wrote {len(content)} characters; {self.max_characters} at most")
         mine = [message.content.strip() for message in self._messages if message.role == "assistant"]
-        self._repeats = self._repeats + 1 if mine and mine[-1] == content else 0
+        heard = self._messages[-1].content.strip()
+        self._repeats = self._repeats + 1 if content == heard or (mine and mine[-1] == content) else 0
         if self._repeats >= self.max_repeats:
-            raise SimulatorFault(f"the simulated user said the same thing {self._repeats + 1} times: {content[:80]!r}")
+            raise SimulatorFault(f"the simulated user only repeats what was said: {content[:80]!r}")
 
 
 class SilentCustomer:
@@ -268,6 +275,8 @@ def describe(scenario: Scenario) -> str:
             lines.append(f"  Only when asked, tell: {', '.join(late)}.")
         if request.hint:
             lines.append(f"  You do not have the reservation code; the trip goes to {request.hint}.")
+        if request.slip:
+            lines.append(f"  By mistake you first give the reservation code {request.slip}, which does not exist.")
         if request.insists:
             lines.append(f"  If refused, insist {request.insists} more time(s), then accept it.")
     if len(scenario.requests) > 1:

@@ -117,9 +117,7 @@ class _Turn:
         return _text(f"{SORRY} I cannot find that reservation.")
 
     def _unknown(self, slot: str) -> Message:
-        asked_before = _QUESTIONS[slot] in self.belief.asked
-        failed_before = self.belief.num_failures > 0
-        if asked_before or failed_before or self.choose("unknown_id"):
+        if _QUESTIONS[slot] in self.belief.asked or self.choose("unknown_id"):
             return self._ask(slot)
         if slot == "user_id":
             return self._call("get_user_details", user_id=_INVENTED_USER)

@@ -84,8 +84,8 @@ def make_request(plan: Plan, subject: Subject, rng: np.random.Generator) -> Requ
     intent, right = plan
     if intent != "out_of_scope" and subject.trip.cancelled:
         return None
-    if not any(letter.isdigit() for letter in subject.trip.id):
-        return None  # a code of letters alone could be taken for a word
+    if subject.trip.id.isalpha() or subject.trip.id.isdigit():
+        return None  # a code of letters or digits alone could be taken for a word or an amount
     if any(leg.date == rules.TODAY for leg in subject.trip.legs):
         return None  # whether today's flight has left is a matter of its status, which no request should hinge on
     if intent != "compensation" and subject.airline_cancelled_a_leg:
@@ -287,7 +287,7 @@ def _about(
     if rng.random() < 0.25 and trip.origin != trip.destination and subject.only_trip_to_destination():
         del says["reservation_id"]
         hint = trip.destination
-    elif rng.random() < 0.15:
+    elif rng.random() < 0.2:
         slip = _misread(trip.id, subject.world, rng)
     payment = writes[0].arguments.get("payment_id") if writes else None
     if payment and subject.asks_payment:
@@ -315,7 +315,7 @@ def _volunteered(says: Mapping[Slot, str], rng: np.random.Generator) -> frozense
 
 def _insists(rng: np.random.Generator) -> int:
     # Drawn for every request: were it only for those to be refused, insisting would tell what is right.
-    return int(rng.choice([0, 1, 2], p=[0.45, 0.4, 0.15]))
+    return int(rng.choice([0, 1, 2], p=[0.3, 0.5, 0.2]))
 
 
 def _misread(code: str, world: AirlineWorld, rng: np.random.Generator) -> str:

@@ -32,7 +32,10 @@ class Ruling(NamedTuple):
 
 
 def flown(trip: Trip) -> bool:
-    """True when any leg left before today. Legs of today depend on their status and are avoided by the generator."""
+    """True when any leg left before today.
+
+    Legs of today, and legs that the airline cancelled, depend on their status: the generator avoids both.
+    """
     return any(leg.date < TODAY for leg in trip.legs)
 
 
