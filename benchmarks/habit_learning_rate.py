@@ -1,6 +1,6 @@
 """Which learning rate the habit recipe should use: success on the dev split after training, over seeds.
 
-    python benchmarks/habit_learning_rate.py --rates 5 10 20 40 --seeds 3 --steps 40
+python benchmarks/habit_learning_rate.py --rates 5 10 20 40 --seeds 3 --steps 40
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--tasks", type=int, default=200)
     args = parser.parse_args()
-    print(f"airline/mini dev, {args.tasks} tasks x 2, {args.steps} steps of 16 x 8, {args.seeds} seeds; 95 % over seeds")
+    print(
+        f"airline/mini dev, {args.tasks} tasks x 2, {args.steps} steps of 16 x 8, {args.seeds} seeds; 95 % over seeds"
+    )
     for rate in args.rates:
         values = [dev_success(rate, seed, args.steps, args.tasks) for seed in range(args.seeds)]
         print(f"rate {rate:>5g}  {seed_interval(values)}  {' '.join(f'{value:.3f}' for value in values)}", flush=True)

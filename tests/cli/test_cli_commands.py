@@ -126,7 +126,7 @@ def test_a_trained_policy_is_evaluated_from_its_run_folder(tmp_path: Path) -> No
         (("train", str(RECIPE), "train.rollouts_per_task=1"), "at least 2"),
         (("train", str(RECIPE), "env.name=airline/tau2"), "data=FOLDER"),
         (("eval", "nobody"), "is no policy"),
-        (("eval", "expert", "--env", "airline"), "airline/mini"),
+        (("eval", "expert", "--env", "airlines"), "airline/mini"),
         (("eval", "expert", "--split", "exam"), "train, dev, test"),
         (("eval", "expert", "--tasks", "99999"), "2000 tasks"),
         (("eval", "expert", "-o", "grade=kind"), "tau2, semantic"),

@@ -49,7 +49,8 @@ def perform(coroutine: Coroutine[Any, Any, Result], limit_s: float = 3.0) -> Res
     """Run a test's coroutine, and see to it that it leaves no task behind."""
 
     async def watched() -> Result:
-        result = await asyncio.wait_for(coroutine, limit_s)
+        async with asyncio.timeout(limit_s):
+            result = await coroutine
         assert_nothing_pending()
         return result
 

@@ -29,7 +29,7 @@ from banty.envs.scaffold import new_env
 from banty.errors import InputError
 from banty.evals import EvalPlan, compare_cards, read_card
 from banty.records import Limits, Rollout, SamplingParams
-from banty.rollout import Cast
+from banty.rollout import Cast, check_roles
 from banty.runs import load_recipe, to_mapping
 from banty.train.recipe import RLRecipe
 
@@ -164,8 +164,9 @@ def evaluate(
         exact=chosen.exact and not user,
     )
     plan.check(taskset)
+    check_roles(taskset, cast)
     if dry_run:
-        _print_json(eval_plan_json(plan, taskset, chosen.policy.name))
+        _print_json(eval_plan_json(plan, taskset, cast))
         return
     folder = fresh_folder(out, f"eval-{taskset.env.replace('/', '-')}")
     card = run_eval(
@@ -263,7 +264,7 @@ def _rollout_json(rollout: Rollout) -> dict[str, Any]:
 
 @app.command("play")
 def play(
-    env: Annotated[str, typer.Argument(help="Environment to play in.")] = "airline/mini",
+    env: Annotated[str, typer.Argument(help="Environment to play in.")] = "airline",
     option: Options = None,
     split: Split = "train",
     index: Annotated[int, typer.Option(help="Which task of the split.")] = 0,
@@ -275,9 +276,9 @@ def play(
 
     Examples:
 
-        banty play airline/mini --index 3
+        banty play airline --index 3
 
-        banty play airline/full -o data=../tau2-bench/data
+        banty play airline -o data=../tau2-bench/data
     """
     from banty.cli.play import play as play_in_terminal
 

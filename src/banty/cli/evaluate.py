@@ -31,7 +31,7 @@ def run_eval(
     quiet: bool = False,
 ) -> Card:
     """Evaluate into `folder`: rollouts in shards, then `card.json`. Raises InputError for a folder that is taken."""
-    identity = plan.identity(taskset, chosen.policy.name)
+    identity = plan.identity(taskset, chosen.policy.name, cast.roles)
     _claim(folder, {"kind": "eval", "options": dict(options), **identity}, resume)
     size = plan.num_tasks or taskset.splits[plan.split]
     kept = kept or f"finished episodes are kept; go on with the same command and --out {folder} --resume"
@@ -71,7 +71,11 @@ def _claim(folder: Path, wanted: Mapping[str, Any], resume: bool) -> None:
         )
 
 
-def eval_plan_json(plan: EvalPlan, taskset: Taskset, policy_name: str) -> dict[str, object]:
+def eval_plan_json(plan: EvalPlan, taskset: Taskset, cast: Cast) -> dict[str, object]:
     """What `--dry-run` prints: the evaluation's identity and size."""
     size = plan.num_tasks or taskset.splits[plan.split]
-    return {**plan.identity(taskset, policy_name), "num_episodes": size * plan.num_trials, "manifest": manifest()}
+    return {
+        **plan.identity(taskset, cast.agent.name, cast.roles),
+        "num_episodes": size * plan.num_trials,
+        "manifest": manifest(),
+    }

@@ -48,7 +48,7 @@ def show_card(console: Console, card: Card) -> None:
             f"{number(data['behaviour']['turns_per_episode'], 1)}, {number(data['behaviour']['calls_per_episode'], 1)}",
         ),
         ("calls that erred", number(data["behaviour"]["call_error_share"])),
-        ("grader, user", f"{identity['provenance'].get('grader', '-')}, {identity['provenance'].get('user', '-')}"),
+        ("grader, user", f"{identity['provenance'].get('grader', '-')}, {_user(identity)}"),
         ("temperature, seed", f"{identity['params']['temperature']:g}, {identity['seed']}"),
         ("tasks", f"{len(data['tasks'])} x {identity['num_trials']}, sha256 {identity['tasks_sha256'][:12]}"),
         ("cost", f"${data['cost']['usd']:.2f}, {data['cost']['wall_s']:.1f} s"),
@@ -56,6 +56,11 @@ def show_card(console: Console, card: Card) -> None:
     for what, value in rows:
         table.add_row(Text(what), Text(value))
     console.print(table)
+
+
+def _user(identity: Mapping[str, Any]) -> str:
+    kind, version = identity["provenance"].get("user", "-"), identity["provenance"].get("user_version", "")
+    return " ".join(str(part) for part in (kind, version, identity["roles"].get("user", "")) if part != "")
 
 
 def _episodes(data: Mapping[str, Any]) -> str:

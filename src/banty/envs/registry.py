@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from banty.envs.userfiles import import_file
 from banty.errors import InputError
 from banty.records import Taskset
 
@@ -27,6 +26,11 @@ class Entry:
 
 
 BUILT_IN: Mapping[str, Entry] = {
+    "airline": Entry(
+        "airline/mini, or with data=FOLDER airline/full over it",
+        "banty.envs.airline.tasks:airline",
+        {},
+    ),
     "airline/mini": Entry(
         "airline desk, 7 tools, a small world per task; prompt under 300 tokens",
         "banty.envs.airline.tasks:GeneratedTasks",
@@ -53,14 +57,15 @@ def installed() -> Mapping[str, metadata.EntryPoint]:
 def make_taskset(name: str, options: Mapping[str, Any] | None = None, allow_code: bool = False) -> Taskset:
     """The taskset registered as `name`, or made by the class or function in `file.py:NAME`.
 
-    A file's code is run only with `allow_code`. Raises InputError for an unknown name, listing the known ones, and for
-    options the taskset does not take.
+    A file's code is run only with `allow_code`, once in a process. A file whose folder has an `__init__.py` is imported
+    as part of that package, so that `from .tools import ...` works. Raises InputError for an unknown name, listing the
+    known ones, for options the taskset does not take, and for a file that cannot be run, with the line.
     """
     given = dict(options or {})
-    if ".py" in name:
+    if place := _file_and_attribute(name):
         if not allow_code:
             raise InputError(f"{name} is Python code; add --allow-code to run it")
-        return _make(name, _from_file(name), given)
+        return _make(name, _from_file(*place), given)
     if entry := BUILT_IN.get(name):
         clash = sorted(set(entry.options) & set(given))
         if clash:
@@ -78,29 +83,43 @@ def _load(factory: str) -> Callable[..., Taskset]:
     return made
 
 
-def _from_file(name: str) -> Callable[..., Taskset]:
-    path, _, attribute = name.partition(":")
-    file = Path(path)
+def _file_and_attribute(name: str) -> tuple[str, str] | None:
+    """The two halves of `file.py:NAME`, or None for a name of another kind."""
+    if name.endswith(".py"):
+        return name, ""
+    stem, found, attribute = name.rpartition(".py:")
+    return (f"{stem}.py", attribute) if found else None
+
+
+def _from_file(path: str, attribute: str) -> Callable[..., Taskset]:
     if not attribute:
-        raise InputError(f"{name} names no taskset; write {path}:NAME, where NAME is a class or function in the file")
-    if not file.is_file():
-        raise InputError(f"no file {file}")
-    module_name = f"banty_user_{file.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, file)
-    assert spec is not None, "a .py file has a module spec"
-    assert spec.loader is not None, "a .py file has a loader"
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses and annotations look their module up by name
-    spec.loader.exec_module(module)
-    try:
-        made: Callable[..., Taskset] = getattr(module, attribute)
-    except AttributeError:
-        raise InputError(f"{file} defines no {attribute}") from None
+        raise InputError(f"{path} names no taskset; write {path}:NAME, where NAME is a class or function in the file")
+    if not Path(path).is_file():
+        raise InputError(f"no file {path}")
+    module = import_file(path)
+    if not hasattr(module, attribute):
+        tasksets = [key for key, value in vars(module).items() if _looks_like_taskset(value)]
+        offered = f"; it has {', '.join(tasksets)}" if tasksets else ""
+        raise InputError(f"{path} defines no {attribute}{offered}")
+    made: Callable[..., Taskset] = getattr(module, attribute)
+    if not callable(made):
+        raise InputError(f"{path}:{attribute} is of type {type(made).__name__}; name a class or function")
     return made
+
+
+_NEEDED = ("env", "splits", "task", "episode", "fingerprint")
+
+
+def _looks_like_taskset(value: object) -> bool:
+    return isinstance(value, type) and all(hasattr(value, name) for name in _NEEDED)
 
 
 def _make(name: str, factory: Callable[..., Taskset], options: Mapping[str, Any]) -> Taskset:
     try:
-        return factory(**options)
+        made = factory(**options)
     except TypeError as error:
         raise InputError(f"environment {name} cannot be made with {dict(options)}: {error}") from error
+    missing = [needed for needed in _NEEDED if not hasattr(made, needed)]
+    if missing:
+        raise InputError(f"{name} makes a {type(made).__name__}, which is no taskset: it has no {', '.join(missing)}")
+    return made

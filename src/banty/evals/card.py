@@ -100,6 +100,9 @@ def read_card(path: str | Path) -> Card:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else type(data).__name__
         raise InputError(f"{file} is not a result card of this Banty: its format is {found!r}, not {FORMAT!r}")
+    missing = [name for name in ("identity", "success", "tasks") if name not in data]
+    if missing:
+        raise InputError(f"{file} is a damaged result card: it has no {', '.join(missing)}")
     return Card(data)
 
 
@@ -158,13 +161,13 @@ def _behaviour(rollouts: Sequence[Rollout]) -> dict[str, float | None]:
     }
 
 
-def _cost(rollouts: Sequence[Rollout], wall_s: float) -> dict[str, float]:
+def _cost(rollouts: Sequence[Rollout], wall_s: float) -> dict[str, float | None]:
     turns = [turn for rollout in rollouts for turn in rollout.turns]
     solved = sum(bool(rollout.outcome.success) for rollout in rollouts)
     usd = sum(turn.cost_usd for turn in turns)
     return {
         "usd": usd,
-        "usd_per_solved": usd / solved if solved else 0.0,
+        "usd_per_solved": usd / solved if solved else None,
         "prompt_tokens": sum(turn.prompt_tokens for turn in turns),
         "sampled_tokens": sum(turn.sampled_tokens for turn in turns),
         "wall_s": wall_s,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,8 @@ from banty.errors import InputError
 from banty.evals.card import Card
 from banty.stats import Comparison, compare_on_tasks
 
-_MUST_AGREE = ("env", "split", "seed", "tasks_sha256")
+_MUST_AGREE = ("env", "split", "seed", "grader", "tasks_sha256")
+_NOTED = ("params", "limits", "num_trials", "roles", "provenance")
 
 
 @dataclass(frozen=True)
@@ -43,21 +45,23 @@ def compare_cards(first: Card, second: Card) -> CardComparison:
     Raises InputError unless both were measured on the same tasks under the same grader: other figures differ for
     reasons that have nothing to do with the policies.
     """
-    a, b = first.data["identity"], second.data["identity"]
+    a, b = _measured(first), _measured(second)
     for name in _MUST_AGREE:
-        if a[name] != b[name]:
+        if a.get(name) != b.get(name):
             raise InputError(
-                f"the cards were not measured on the same tasks: {name} is {a[name]!r} and {b[name]!r}. "
-                "Evaluate both with the same --env, --split, --tasks and --seed"
+                f"the cards were not measured on the same tasks: {name} is {a.get(name)!r} and {b.get(name)!r}. "
+                "Evaluate both with the same --env, --option, --split, --tasks and --seed"
             )
     by_task = {task["id"]: task["successes"] for task in second.data["tasks"]}
     shared = [task["id"] for task in first.data["tasks"] if task["id"] in by_task]
     if len(shared) != len(by_task) or len(shared) != len(first.data["tasks"]):
         raise InputError("the cards hold different tasks; evaluate both with the same --tasks")
     result = compare_on_tasks([by_task[task] for task in shared], first.successes)
-    notes = [
-        f"{name} differs: {a[name]} and {b[name]}"
-        for name in ("params", "limits", "num_trials", "provenance")
-        if a[name] != b[name]
-    ]
+    notes = [f"{name} differs: {a.get(name)} and {b.get(name)}" for name in _NOTED if a.get(name) != b.get(name)]
     return CardComparison(first, second, result, tuple(notes))
+
+
+def _measured(card: Card) -> Mapping[str, Any]:
+    """What was measured, the grader beside the rest."""
+    identity = card.data["identity"]
+    return {**identity, "grader": identity.get("provenance", {}).get("grader")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -48,10 +49,12 @@ class EvalPlan:
             raise InputError(f"{taskset.env} {self.split} has {size} tasks; {self.num_tasks} were asked for")
         if self.num_trials < 1:
             raise InputError(f"{self.num_trials} trials were asked for; it takes at least 1")
-        if self.params.temperature < 0:
-            raise InputError(f"the temperature is {self.params.temperature}; it takes 0 or more")
+        if not 0 <= self.params.temperature < math.inf:
+            raise InputError(f"the temperature is {self.params.temperature}; it takes a finite number, 0 or more")
 
-    def identity(self, taskset: Taskset, policy_name: str) -> dict[str, JSON]:
+    def identity(
+        self, taskset: Taskset, policy_name: str, roles: Mapping[str, Policy] | None = None
+    ) -> dict[str, JSON]:
         """What has to be equal for finished episodes to be part of the same evaluation."""
         return {
             "env": taskset.env,
@@ -60,6 +63,7 @@ class EvalPlan:
             "num_trials": self.num_trials,
             "seed": self.seed,
             "policy": policy_name,
+            "roles": {role: policy.name for role, policy in (roles or {}).items()},
             "params": dataclasses.asdict(self.params),
             "limits": dataclasses.asdict(self.limits),
             "tasks_sha256": taskset.fingerprint(self.split, self.num_tasks, self.seed),

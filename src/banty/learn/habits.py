@@ -20,14 +20,15 @@ _STATE_FILE = "optimizer.json"
 class HabitLearner:
     """Plain gradient descent on the logits; losses `policy_gradient` and `cross_entropy`.
 
-    The loss is the mean over trained tokens of the whole `forward_backward` call, each times its weight and its
-    rollout's share: `-advantage * logprob`, or `-logprob`. There is no ratio to clip: one update is made per batch of
-    the current version, and samples of another version are refused.
+    The loss is the weighted mean, over the trained tokens of the whole `forward_backward` call, of
+    `-advantage * logprob`, or of `-logprob`. Every token counts once, so a rollout in several samples counts as much as
+    in one, and `rollout_share`, which is for means over sequences, is not used. There is no ratio to clip: one update
+    is made per batch of the current version, and samples of another version are refused.
     """
 
     def __init__(self, weights: HabitWeights, learning_rate: float) -> None:
-        if not learning_rate > 0.0:
-            raise InputError(f"learning_rate is {learning_rate}; it takes a number above 0")
+        if not 0.0 < learning_rate < np.inf:
+            raise InputError(f"learning_rate is {learning_rate}; it takes a finite number above 0")
         self.weights = weights
         self.learning_rate = learning_rate
         self._gradient = np.zeros_like(weights.logits)
@@ -43,11 +44,15 @@ class HabitLearner:
                     f"rollout {sample.rollout_id} was sampled by version {sample.version}, the learner is at "
                     f"{self.weights.version}; the habit learner trains on its own current samples only"
                 )
+            if not sample.temperature > 0.0:
+                raise InputError(
+                    f"rollout {sample.rollout_id} was sampled at temperature {sample.temperature:g}, under which "
+                    "logprobs have no gradient; train on samples drawn at one above 0"
+                )
             logprobs = self.weights.logprobs(sample.temperature)
             points, options = _options(sample)
-            signal = sample.advantages[sample.mask] if loss == "policy_gradient" else np.ones(len(points))
-            weight = sample.weights[sample.mask] * sample.rollout_share
-            coefficient = (signal * weight).astype(np.float64)
+            weight = sample.weights[sample.mask].astype(np.float64)
+            coefficient = weight * sample.advantages[sample.mask] if loss == "policy_gradient" else weight
             total += float(weight.sum())
             value -= float(coefficient @ logprobs[points, options])
             # d(-logprob of the option taken) / d logits = (probabilities - onehot) / temperature, in its point's row.
@@ -97,12 +102,18 @@ class HabitLearner:
             raise InputError(
                 f"{folder} holds habits {list(weights.points)}, this learner has {list(self.weights.points)}"
             )
+        state = folder / _STATE_FILE
+        try:
+            learning_rate = float(json.loads(state.read_text())["learning_rate"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{state} does not hold the state of a habit learner: {error}") from error
         self.weights = weights
-        self.learning_rate = float(json.loads((folder / _STATE_FILE).read_text())["learning_rate"])
+        self.learning_rate = learning_rate
         self._gradient = np.zeros_like(weights.logits)
 
 
 def _options(sample: TrainingSample) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Decision point and option of each trained token."""
     ids = sample.token_ids[sample.mask].astype(np.int64) - 1
+    assert (ids >= 0).all(), "the id that starts a turn is never trained on"
     return ids // 2, ids % 2

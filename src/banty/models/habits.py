@@ -15,6 +15,7 @@ from banty.records import canonical_json
 
 START_ID = 0
 _FILE = "habits.json"
+_FORMAT = "banty-habits-1"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class HabitWeights:
     @classmethod
     def with_lapses(cls, points: Mapping[str, tuple[str, str]], lapse: float | Mapping[str, float]) -> HabitWeights:
         """Weights under which point p lapses with probability `lapse`, or `lapse[p]`, at temperature 1."""
+        if isinstance(lapse, Mapping) and set(lapse) != set(points):
+            raise InputError(f"lapse rates were given for {', '.join(lapse)}; they are needed for {', '.join(points)}")
         rates = {point: lapse[point] if isinstance(lapse, Mapping) else lapse for point in points}
         for point, rate in rates.items():
             if not 0.0 < rate < 1.0:
@@ -57,7 +60,7 @@ class HabitWeights:
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         data = {
-            "format": "banty-habits-1",
+            "format": _FORMAT,
             "version": self.version,
             "points": [[point, *options] for point, options in self.points.items()],
             "logits": self.logits.tolist(),
@@ -72,10 +75,15 @@ class HabitWeights:
             logits = np.array(data["logits"], dtype=np.float64)
             points = {str(point): (str(good), str(lapse)) for point, good, lapse in data["points"]}
             weights = cls(points, logits, int(data["version"]))
+            known = data["format"] == _FORMAT
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} does not hold the weights of a habit policy: {error}") from error
-        if logits.shape != (len(points), 2) or not np.isfinite(logits).all():
+        if not known:
+            raise InputError(f"{path} has the format {data['format']!r}; this Banty reads {_FORMAT!r}")
+        if logits.shape != (len(points), 2):
             raise InputError(f"{path} has logits of shape {logits.shape}; {len(points)} points need ({len(points)}, 2)")
+        if not np.isfinite(logits).all():
+            raise InputError(f"{path} has logits that are not finite: the weights are damaged, or training diverged")
         return weights
 
     def decisions(self, ids: Sequence[int]) -> list[tuple[str, bool]]:

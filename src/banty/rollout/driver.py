@@ -446,14 +446,20 @@ class _Episode:
         if found := _find(EpisodeFault, error):
             return found
         _log.debug("%s of %s failed", what, self.rollout_id, exc_info=error)
-        return fault(f"{what} failed: {type(error).__name__}: {error}")
+        return fault(f"{what} failed: {'; '.join(f'{type(leaf).__name__}: {leaf}' for leaf in _leaves(error))}")
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The error itself, or those of a task group's several."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
 
 
 def _find(kind: type[Raised], error: BaseException) -> Raised | None:
-    """The first error of a kind in what was raised, which may be a group of a task group's several."""
-    if isinstance(error, BaseExceptionGroup):
-        return next((found for inner in error.exceptions if (found := _find(kind, inner))), None)
-    return error if isinstance(error, kind) else None
+    return next((leaf for leaf in _leaves(error) if isinstance(leaf, kind)), None)
 
 
 def _expect(given: object, kind: type[Result]) -> Result:

@@ -131,11 +131,12 @@ class Store:
         if not part or part.startswith(".") or "/" in part:
             raise InputError(f"{part!r} cannot name a part: take a plain folder name that does not begin with a dot")
         target = self.folder / part
-        # Two levels down, where nobody's STORE/*/rollouts.parquet finds it.
+        # Further down than anybody's STORE/*/rollouts.parquet looks, and where the next try finds what a crash left.
         drafts = self.folder / ".drafts"
-        draft, old = drafts / f"{part}.{os.getpid()}", drafts / f"{part}.{os.getpid()}.old"
+        draft, old = drafts / part / "new", drafts / part / "old"
         try:
-            draft.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(drafts / part, ignore_errors=True)
+            draft.mkdir(parents=True)
             for name, rows in _rows(rollouts).items():
                 _write_table(draft / f"{name}.parquet", name, rows)
             _swap(draft, target, old)
@@ -146,8 +147,7 @@ class Store:
                 f"{len(self.parts())} finished parts are kept; free some space or name another folder, then resume"
             ) from error
         finally:
-            for leftover in (draft, old):
-                shutil.rmtree(leftover, ignore_errors=True)
+            shutil.rmtree(drafts / part, ignore_errors=True)
             with contextlib.suppress(OSError):
                 drafts.rmdir()
         return target

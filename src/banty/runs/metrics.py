@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from banty.errors import StoreError
 
@@ -20,8 +21,9 @@ class MetricLog:
     def write(self, step: int, values: Mapping[str, float | int | None]) -> None:
         row = {"step": step, **{name: _finite(value) for name, value in values.items()}}
         try:
-            with self.path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            with self.path.open("ab+") as file:
+                line = json.dumps(row) + "\n"
+                file.write((line if _at_line_start(file) else f"\n{line}").encode())
         except OSError as error:
             raise StoreError(f"could not write {self.path}: {error.strerror or error}") from error
 
@@ -36,6 +38,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             continue
         rows[row["step"]] = row
     return [rows[step] for step in sorted(rows)]
+
+
+def _at_line_start(file: BinaryIO) -> bool:
+    """False after a line that a crash cut off."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
 def _finite(value: float | int | None) -> float | int | None:

@@ -68,7 +68,7 @@ def from_mapping(kind: type[Recipe], data: Mapping[str, Any], where: str) -> Rec
     for key in data:
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise InputError(f"{where}: unknown key {key!r}{hint} Known are {', '.join(fields)}")
     missing = [
         name

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from banty.credit import ESTIMATORS
 from banty.errors import InputError
 
 
@@ -70,9 +72,10 @@ class RLRecipe:
                 raise InputError(f"train.{name} is {getattr(train, name)}; it takes at least 1")
         if train.rollouts_per_task < 2:
             raise InputError("train.rollouts_per_task is 1; a leave-one-out baseline needs at least 2 in a group")
-        if not train.learning_rate > 0:
-            raise InputError(f"train.learning_rate is {train.learning_rate}; it takes a number above 0")
-        if not train.temperature > 0:
-            raise InputError(f"train.temperature is {train.temperature}; training samples need one above 0")
+        for name in ("learning_rate", "temperature"):
+            if not 0.0 < getattr(train, name) < math.inf:
+                raise InputError(f"train.{name} is {getattr(train, name)}; it takes a finite number above 0")
+        if train.estimator not in ESTIMATORS:
+            raise InputError(f"train.estimator is {train.estimator!r}; known are {', '.join(ESTIMATORS)}")
         if self.eval.num_tasks < 1 or self.eval.num_trials < 1:
             raise InputError("eval.num_tasks and eval.num_trials take at least 1")

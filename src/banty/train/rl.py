@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from banty.credit import ESTIMATORS, Credit, GroupRewards
-from banty.errors import InputError
+from banty.errors import InputError, StoreError
 from banty.records import Group, Learner, Limits, Policy, SamplingParams, Task, Taskset, TrainingSample, derive
 from banty.rollout import Cast, Store, collect, group_rollouts, plan_groups
 from banty.runs import RunFolder
@@ -110,6 +110,11 @@ def _tasks_of_step(block: TrainBlock, taskset: Taskset, split: str, step: int) -
     size = taskset.splits.get(split)
     if size is None:
         raise InputError(f"{taskset.env} has no split {split!r}; it has {', '.join(taskset.splits)}")
+    if block.tasks_per_step > size:
+        raise InputError(
+            f"train.tasks_per_step is {block.tasks_per_step}, and {taskset.env} {split} has {size} tasks; a step takes "
+            "each at most once"
+        )
     start = step * block.tasks_per_step
     return [taskset.task(split, (start + place) % size, block.seed) for place in range(block.tasks_per_step)]
 
@@ -118,11 +123,14 @@ def _checkpoint(run: RunFolder, learner: Learner, step: int) -> None:
     """Save under a temporary name, then rename: a checkpoint is whole or it is not there."""
     folder = run.path / "checkpoints"
     draft, target = folder / f".step-{step:06d}.tmp", folder / f"step-{step:06d}"
-    for stale in (draft, target):
-        shutil.rmtree(stale, ignore_errors=True)
-    draft.mkdir(parents=True)
-    learner.save(draft)
-    draft.rename(target)
+    try:
+        for stale in (draft, target):
+            shutil.rmtree(stale, ignore_errors=True)
+        draft.mkdir(parents=True)
+        learner.save(draft)
+        draft.rename(target)
+    except OSError as error:
+        raise StoreError(f"could not write the checkpoint {target}: {error.strerror or error}") from error
     for old in sorted(folder.glob("step-*"))[:-2]:
         shutil.rmtree(old, ignore_errors=True)
 

@@ -43,6 +43,7 @@ def _pack_rollout(
     rollout: Rollout, turns: Sequence[Turn], advantages: Sequence[float], weights: Sequence[float]
 ) -> list[TrainingSample]:
     stretches: list[list[int]] = []
+    unfinished: dict[str, list[int]] = {}  # by actor: each has a session, and so a prefix, of its own
     for place, turn in enumerate(turns):
         segment = turn.segment
         if segment is None:
@@ -55,9 +56,10 @@ def _pack_rollout(
                 f"turn {turn.index} of {rollout.rollout_id} was sampled under {segment.transform}; training replays "
                 "temperature only. Sample with top_p=1, top_k=0, min_p=0 and no grammar"
             )
-        if not stretches or not segment.continues:
-            stretches.append([])
-        stretches[-1].append(place)
+        if turn.actor not in unfinished or not segment.continues:
+            unfinished[turn.actor] = []
+            stretches.append(unfinished[turn.actor])
+        unfinished[turn.actor].append(place)
     num_trained = [sum(len(_segment(turns[place]).sampled_ids) for place in stretch) for stretch in stretches]
     total = sum(num_trained)
     return [
@@ -91,6 +93,12 @@ def _pack_stretch(
         trained += [False] * num_prompt + [True] * num_sampled
         turn_ids += [-1] * num_prompt + [place] * num_sampled
         logprobs += [0.0] * num_prompt + list(segment.sampler_logprobs)
+    temperatures = {_segment(turns[place]).transform.temperature for place in stretch}
+    if len(temperatures) > 1:
+        raise InputError(
+            f"{rollout.rollout_id} was sampled at temperatures {', '.join(map(str, sorted(temperatures)))} within one "
+            "conversation; a training sample has one"
+        )
     per_turn_advantage = np.array([*advantages, 0.0], dtype=np.float32)  # index -1, untrained, reads 0
     per_turn_weight = np.array([*weights, 0.0], dtype=np.float32)
     return TrainingSample(
@@ -101,7 +109,7 @@ def _pack_stretch(
         sampler_logprobs=np.array(logprobs, dtype=np.float32),
         advantages=per_turn_advantage[turn_ids],
         weights=per_turn_weight[turn_ids],
-        temperature=_segment(turns[stretch[0]]).transform.temperature,
+        temperature=temperatures.pop(),
         rollout_share=share,
-        version=turns[stretch[0]].version,
+        version=min(turns[place].version for place in stretch),  # as stale as its oldest turn
     )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from banty.envs.airline.data import AirlineWorld, airline_folder, load_world
+from banty.envs.airline.tasks import GeneratedTasks
 from banty.envs.airline.tau2tasks import Tau2Tasks, load_tasks
 from banty.envs.airline.tools import AirlineTools
 from banty.errors import InputError
@@ -191,3 +192,25 @@ def verified_tasks(tau2_folder: Path) -> Tau2Tasks:
     if not file.is_file():
         pytest.skip(f"the verified fork's tasks are not at hand: no {file}")
     return load_tasks(file)
+
+
+@pytest.fixture(scope="session")
+def mini_tasks() -> GeneratedTasks:
+    return GeneratedTasks("mini")
+
+
+@pytest.fixture(scope="session")
+def full_tasks() -> GeneratedTasks:
+    return GeneratedTasks("full")
+
+
+@pytest.fixture(scope="session")
+def real_tasks(tau2_folder: Path) -> GeneratedTasks:
+    return GeneratedTasks("full", data=tau2_folder)
+
+
+@pytest.fixture(scope="session", params=["mini", "full", "real"])
+def taskset(request: pytest.FixtureRequest) -> GeneratedTasks:
+    """Generated tasks over small worlds, over a generated world, and over tau2-bench's database."""
+    tasks: GeneratedTasks = request.getfixturevalue(f"{request.param}_tasks")
+    return tasks

@@ -23,15 +23,16 @@ def airline_baselines(golden: Callable[[Task], Policy]) -> Mapping[str, Callable
 
 
 def golden_of_scenario(scenario: Scenario) -> Policy:
-    """Reads what must be read, asks for a yes, makes the right calls, and says what must be said."""
+    """Reads what must be read, asks for a yes, makes the right calls, says what must be said, and then transfers."""
     lines: list[str | ToolCall] = [
         ToolCall("get_reservation_details", {"reservation_id": key}) for key in sorted(scenario.looks_up)
     ]
     if scenario.writes:
         lines += [GO_AHEAD, *scenario.writes]
+    settled = f"It is all settled. {' '.join(scenario.tells)}".strip()
     if scenario.transfers:
-        lines.append(_HAND_OVER)
-    return LinePolicy("golden-replay", [*lines, f"It is all settled. {' '.join(scenario.tells)}".strip()])
+        lines += [*([settled] if scenario.tells else []), _HAND_OVER]
+    return LinePolicy("golden-replay", [*lines, settled])
 
 
 def golden_of_task(task: Tau2Task) -> Policy:

@@ -38,12 +38,18 @@ class Customer(Protocol):
 
 
 class Heard(NamedTuple):
-    """What a customer makes of an agent's message."""
+    """What a customer makes of an agent's message.
+
+    `greets` asks what they want at all, `unclear` anything they have no answer to: neither a slot nor whether there is
+    something else.
+    """
 
     asks: tuple[Slot, ...]
     proposes: bool
     refuses: bool
     waits: bool
+    greets: bool
+    unclear: bool
 
 
 _ASKS: Mapping[Slot, str] = {
@@ -57,18 +63,35 @@ _ASKS: Mapping[Slot, str] = {
     "passenger": r"passenger|full name|date of birth|correct name",
     "route": r"\bfrom where|\bwhere (from|to|would|do)|origin|destination|route",
 }
+_REQUESTS = re.compile(
+    r"\?|\b(please|kindly|could you|can you|may i have|(i|we)('ll| will| would|'d)?( also| first| just| still)? need"
+    r"|provide|share|tell me|let me know|reply|respond)\b",
+    re.I,
+)
+_NOTES = re.compile(r"please note|let me know if|feel free|thank(s| you) for", re.I)
 _PROPOSES = re.compile(
-    r"\(yes|yes ?/ ?no|\bconfirm|shall i|should i|may i\b|can i go|go ahead|proceed"
+    r"\(yes|yes ?/ ?no|\byes\b|\bconfirm|shall i|should i|may i\b|can i go|go ahead|proceed"
     r"|(would you|do you) (like|want) me to"
-    r"|is (that|this) (right|correct|ok)",
+    r"|\b(is|are) (that|this|it|these|those|the details) (right|correct|ok)|\b(right|correct|ok|okay) ?\?",
+    re.I,
+)
+_NO_PROPOSAL = re.compile(
+    r"(?<!like )(?<!want )\b(to|before (i|we)( can)?|so (that )?(i|we) can) (proceed|go ahead|confirm)\b"
+    r"|how (would|do) you (like|want) to proceed"
+    r"|\bconfirm (your|the|which) (user|account|(full )?name|date|(reservation|booking|confirmation) (id|code|number))"
+    r"|\bmay i (have|ask|know|get)\b|\bgo ahead and (share|tell|give|provide|send)",
     re.I,
 )
 _REFUSES = re.compile(
-    r"\b(cannot|can't|can not|unable|not able|not allowed|not possible|not permitted|not eligible|against .{0,20}policy"
-    r"|must decline|won't be able|sorry)\b",
+    r"\b(cannot|can't|can not|unable|not able|against .{0,20}policy|must decline|won't be able"
+    r"|(not|isn't|aren't) (allowed|possible|permitted|eligible)|sorry(?! (to hear|for|about)))\b",
     re.I,
 )
 _WAITS = re.compile(r"\b(one moment|let me (check|look|see)|please hold|hold on|i will (now )?(check|look))\b", re.I)
+_CLOSES = re.compile(
+    r"\b(any|some)(thing| other| further| more)\b|\belse\b|\bfurther\b|more (i|we) can|have a (nice|great|good)", re.I
+)
+_GREETS = re.compile(r"(how|what) (can|may|could) (i|we) (help|do|assist)|what do you need", re.I)
 _YES = re.compile(
     r"\W*(yes|yeah|yep|sure|correct|right|ok|okay|certainly|absolutely|please do|please go ahead|go ahead|confirmed?"
     r"|i confirm|that's (right|correct)|that is (right|correct)|do it|sounds good)\b",
@@ -78,21 +101,34 @@ _RESERVATION = re.compile(r"\b(?=[A-Z0-9]*\d)(?=[A-Z0-9]*[A-Z])(?!HAT\d{3}\b)[A-
 _DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
 
 
+_TAKEN_BACK = re.compile(r"\b(but|not|don't|wait|no(?! (problem|worries)))\b|\b(what|how|which|when|why)\b.*\?", re.I)
+_SECOND_THOUGHT = re.compile(r"\W*(but|no|wait|actually|however|hold on)\b", re.I)
+
+
 def is_yes(text: str) -> bool:
-    """True for a customer's message that agrees to what was proposed; a `but` in it takes the yes back."""
-    return bool(_YES.match(text)) and not re.search(r"\b(but|no|not|don't|wait)\b", text, re.I)
+    """True for a customer's message that agrees to what was proposed.
+
+    A `but` or a question in the sentence of the yes takes it back, and so does a second thought right after it.
+    """
+    first, *rest = re.split(r"(?<=[.!?])\s+", text.strip(), maxsplit=1)
+    return bool(_YES.match(first)) and not _TAKEN_BACK.search(first) and not any(map(_SECOND_THOUGHT.match, rest))
 
 
 def hear(text: str) -> Heard:
-    """What a message asks for, proposes or refuses. Works on the sentence that holds the question."""
-    questions = " ".join(
+    """What a message asks for, proposes or refuses. Works on the sentences that want an answer."""
+    text = re.sub(r"\s*\n\s*([-*•]|\d+[.)])\s+", " ", text)  # the items of a list belong to what introduces it
+    questions = [
         sentence
-        for sentence in re.split(r"(?<=[.!?\n])\s+", text)
-        if "?" in sentence or re.match(r"\W*(please|could you|kindly|may i have|i need|i will need)", sentence, re.I)
-    )
-    proposes = bool(_PROPOSES.search(questions))
-    asks = () if proposes else tuple(slot for slot, words in _ASKS.items() if re.search(words, questions, re.I))
-    return Heard(asks, proposes, bool(_REFUSES.search(text)), bool(_WAITS.search(text)))
+        for sentence in re.split(r"(?<=[.!?])(?<!\b\d\.)\s+|\n+", text)
+        if _REQUESTS.search(sentence) and not _NOTES.search(sentence)
+    ]
+    wanted = " ".join(questions)
+    proposes = bool(_PROPOSES.search(_NO_PROPOSAL.sub(" ", wanted)))
+    asks = () if proposes else tuple(slot for slot, words in _ASKS.items() if re.search(words, wanted, re.I))
+    greets = bool(_GREETS.search(wanted)) and not _CLOSES.search(wanted)
+    open_ended = any("?" in sentence and not _CLOSES.search(sentence) for sentence in questions)
+    unclear = open_ended and not (proposes or asks or greets)
+    return Heard(asks, proposes, bool(_REFUSES.search(text)), bool(_WAITS.search(text)), greets, unclear)
 
 
 class ScriptedCustomer:
@@ -144,6 +180,10 @@ class ScriptedCustomer:
             return CustomerReply(self._say("insist", host))
         if heard.waits:
             return CustomerReply(self._say("wait", host))
+        if heard.greets:
+            return CustomerReply(self._present(host))
+        if heard.unclear and not heard.refuses:
+            return CustomerReply(self._say("only_that", host))
         if self._current + 1 < len(self._scenario.requests):
             self._current += 1
             self._insists, self._slipped = self._request.insists, False

@@ -35,6 +35,7 @@ Choose = Callable[[str], bool]
 
 _INVENTED_USER, _INVENTED_RESERVATION, _INVENTED_FLIGHT = "john_doe_1234", "A1B2C3", "HAT000"
 _MOST_FAILURES = 3
+_GIVES_UP = f"{SORRY} I cannot help you with that."
 
 _QUESTIONS = {
     "user_id": "What is your user id?",
@@ -66,8 +67,9 @@ class _Turn:
         belief = self.belief
         if belief.transferred:
             return _text("YOU ARE BEING TRANSFERRED TO A HUMAN AGENT. PLEASE HOLD ON.")
-        if belief.last_failed and (belief.num_failures >= _MOST_FAILURES or not self.choose("error")):
-            return _text(f"{SORRY} I cannot help you with that.")
+        gave_up = belief.pressed and belief.num_failures > 0 and belief.last_agent_text == _GIVES_UP
+        if (belief.last_failed or gave_up) and (belief.num_failures >= _MOST_FAILURES or not self.choose("error")):
+            return _text(_GIVES_UP)
         if belief.intent is None:
             return _text("What can I do for you?")
         if belief.intent == "out_of_scope":
@@ -278,7 +280,7 @@ class _Turn:
     def _out_of_scope(self) -> Message:
         if self.choose("policy"):
             return self._hand_over()
-        return _text(f"{SORRY} I cannot help you with that.")
+        return _text(_GIVES_UP)
 
     def _hand_over(self) -> Message:
         return self._call("transfer_to_human_agents", summary=f"The customer asks for: {self.belief.intent}.")

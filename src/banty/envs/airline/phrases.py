@@ -193,7 +193,7 @@ PHRASES: Mapping[Act, Sequence[str]] = {
         "To {value}, please.",
         "In {value}, please.",
         "It should be {value}.",
-        "Make it {value}.",
+        "{value} would suit me.",
         "{value} is what I want.",
         "I'd take {value}.",
     ),
@@ -203,7 +203,7 @@ PHRASES: Mapping[Act, Sequence[str]] = {
         "Please put {value}.",
         "The name is {value}.",
         "Please write {value}.",
-        "Make it {value}.",
+        "The ticket must say {value}.",
         "It has to say {value}.",
     ),
     "tell:route": (
@@ -306,7 +306,17 @@ PHRASES: Mapping[Act, Sequence[str]] = {
         "No idea.",
         "I really don't know that.",
     ),
-    "wait": ("Okay.", "All right.", "Fine.", "Okay, thanks.", "Good.", "Alright."),
+    # None of these is a yes, so that nothing said while waiting can be taken for one.
+    "wait": ("All right.", "Fine.", "I'll wait.", "Take your time.", "Good.", "Alright."),
+    "only_that": (
+        "Just what I asked for.",
+        "Only what I asked for.",
+        "What I asked for, nothing else.",
+        "Exactly what I asked for.",
+        "Nothing beyond what I asked for.",
+        "What I asked for is enough.",
+        "I only want what I asked for.",
+    ),
     "bye": (
         "Thanks, that is all. ###STOP###",
         "Thank you. ###STOP###",

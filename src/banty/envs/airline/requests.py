@@ -287,7 +287,7 @@ def _about(
     if rng.random() < 0.25 and trip.origin != trip.destination and subject.only_trip_to_destination():
         del says["reservation_id"]
         hint = trip.destination
-    elif rng.random() < 0.2:
+    elif rng.random() < 0.15:
         slip = _misread(trip.id, subject.world, rng)
     payment = writes[0].arguments.get("payment_id") if writes else None
     if payment and subject.asks_payment:

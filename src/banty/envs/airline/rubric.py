@@ -2,7 +2,8 @@
 
 `tau2` is the benchmark's own: equal canonical databases and required words said (`grade_tau2`). `semantic` is ours: the
 order of segments, passengers and payments has no meaning, numbers count by value, and for generated tasks the way
-counts too: a yes before every write, the reservation read before it is decided on, a transfer exactly when due.
+counts too: a yes before every write, the reservation read before it is decided on, a transfer exactly when due, and
+nothing written, not even to be undone, where a right ending changes nothing.
 """
 
 from __future__ import annotations
@@ -62,12 +63,16 @@ class Conversation:
         return any(call.name == "transfer_to_human_agents" and not call.error for call in self.calls)
 
     def looked_up(self) -> set[str]:
-        """Reservations whose record came back in a read."""
-        return {
-            str(call.arguments.get("reservation_id"))
-            for call in self.calls
-            if call.name == "get_reservation_details" and not call.error
-        }
+        """Reservations whose record came back in a read before anything was written to them."""
+        read: set[str] = set()
+        written: set[str] = set()
+        for call in self.calls:
+            key = str(call.arguments.get("reservation_id"))
+            if call.name == "get_reservation_details" and not call.error and key not in written:
+                read.add(key)
+            elif call.effect == "write" and not call.error:
+                written.add(key)
+        return read
 
 
 def score(world: AirlineWorld, state: State, gold: Gold, talk: Conversation, grade: Grade) -> Outcome:
@@ -86,9 +91,10 @@ def score(world: AirlineWorld, state: State, gold: Gold, talk: Conversation, gra
         "confirmed": float(talk.unconfirmed_writes == 0),
         "looked_up": float(gold.looks_up <= talk.looked_up()),
         "transferred": float(talk.transferred == gold.transfers),
+        "restrained": float(set(state.touched()) <= set(right.touched())),
     }
     gates = semantic | process if gold.process else semantic
-    tau2 = grade_tau2(world, talk.calls, talk.agent_texts, gold.task, talk.ended_by or "max_steps")
+    tau2 = grade_tau2(world, talk.calls, talk.agent_texts, gold.task, talk.ended_by or "max_steps", gold=right)
     verdicts = {"semantic": float(all(gates.values())), "tau2": float(tau2.pop("reward") or 0.0)}
     success = verdicts[grade] == 1.0
     if grade == "tau2":
@@ -109,7 +115,8 @@ def is_told(value: str, texts: Sequence[str]) -> bool:
 
 
 def _numbers(text: str) -> set[float]:
-    return {float(found) for found in re.findall(r"-?\d+(?:\.\d+)?", re.sub(r"(?<=\d),(?=\d{3})", "", text))}
+    plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
+    return {float(found) for found in re.findall(r"-?\d+(?:\.\d+)?", plain)}
 
 
 def same_meaning(first: State, second: State) -> bool:

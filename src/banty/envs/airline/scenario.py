@@ -30,11 +30,11 @@ class Request:
     """One thing a customer wants.
 
     `says` holds what the customer can tell, as text, by slot; what is in `volunteered` is said at once, the rest only
-    when asked. `hint` is what they say when asked for a reservation id they do not have; `slip` is a code no reservation
-    has, which they say the first time instead of the right one. `right` is what a right agent does: carry it out
-    (`do`), say why not (`refuse`), or hand over (`transfer`). `writes` are the calls of a right ending, `tells` the
-    values the agent has to say, `looks_up` the reservations to be read before anything is decided. A refusal, right or
-    wrong, is pushed back on `insists` times.
+    when asked. `hint` is what they say when asked for a reservation id they do not have; `slip` is a code that no
+    reservation has, which they say the first time instead of the right one. A refusal, right or wrong, is pushed back
+    on `insists` times. `right` is what a right agent does: carry it out (`do`), say why not (`refuse`), or hand over
+    (`transfer`). `writes` are the calls of a right ending, `tells` the values the agent has to say, `looks_up` the
+    reservations to be read before anything is decided.
     """
 
     intent: Intent

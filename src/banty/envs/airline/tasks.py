@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from banty.envs.airline.phrases import SPLITS
 from banty.envs.airline.requests import Plan, Subject, make_request
 from banty.envs.airline.rubric import Gold, Grade
 from banty.envs.airline.scenario import Request, Scenario
+from banty.envs.airline.tools import AirlineTools
 from banty.envs.airline.worlds import make_small_world, make_world, split_of
 from banty.envs.tasksets import Tasks, one_of
 from banty.errors import InputError
@@ -99,6 +100,8 @@ class GeneratedTasks(Tasks):
         customer: CustomerKind = "scripted",
         phrasing: Phrasing = "own",
     ) -> None:
+        if size == "mini" and data is not None:
+            raise InputError("airline/mini makes a small world for each task and takes no data; use airline/full")
         self._size = size
         self.env = f"airline/{size}"
         self.splits = _SIZES[size]
@@ -106,8 +109,6 @@ class GeneratedTasks(Tasks):
         self._customer = one_of("customer", customer, CustomerKind)
         self._phrasing = one_of("phrasing", phrasing, Phrasing)
         self._data = airline_folder(data) if data is not None else None
-        if size == "mini" and data is not None:
-            raise InputError("airline/mini makes a small world for each task and takes no data; use airline/full")
 
     @property
     def roles(self) -> frozenset[str]:
@@ -180,7 +181,7 @@ class GeneratedTasks(Tasks):
                 world = self._world
                 subjects = self._draw_subjects(split, plans[0], rng)
             requests = _requests(plans, subjects, rng)
-            if requests is not None:
+            if requests is not None and _can_be_done(world, requests):
                 user_id = subjects[0].profile.user_id
                 return GeneratedCase(world, Scenario(user_id, requests, phrasing))
         raise InputError(f"no customer of the {split} split of {self._world.tag} has a request that can be made")
@@ -225,3 +226,14 @@ def _requests(
         else:
             return None
     return tuple(made)
+
+
+def _can_be_done(world: AirlineWorld, requests: Sequence[Request]) -> bool:
+    """Whether the right writes succeed one after the other: two requests may share a gift card or a flight's seats."""
+    desk = AirlineTools(world)
+    return all(desk.execute(call.name, call.arguments)[0] for request in requests for call in request.writes)
+
+
+def airline(data: str | Path | None = None, **options: Any) -> GeneratedTasks:
+    """The desk at the size that fits: `full` over the published database in `data`, else `mini`."""
+    return GeneratedTasks("mini" if data is None else "full", data=data, **options)

@@ -100,7 +100,7 @@ def split_of(user_id: str) -> str:
     return next(split for split, buckets in SPLIT_BUCKETS.items() if place in buckets)
 
 
-def make_world(seed: int, num_users: int = 160) -> dict[str, Any]:
+def make_world(seed: int, num_users: int = 500) -> dict[str, Any]:
     """A world of many customers who share flights; the same seed gives the same bytes."""
     rng = generator(seed, "airline world")
     flights: dict[str, Any] = {}
