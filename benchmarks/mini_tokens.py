@@ -24,7 +24,7 @@ from banty.envs.airline.expert import AIRLINE_EXPERT
 from banty.envs.airline.tasks import GeneratedTasks
 from banty.models.habits import HabitWeights
 from banty.policies.habits import HabitPolicy
-from banty.policies.scripted import FunctionPolicy
+from banty.policies.scripted import expert_policy
 from banty.records import Message, Policy, Rollout, ToolSchema, take
 from banty.rollout import Cast, collect, plan_groups
 
@@ -117,7 +117,7 @@ def play(policy: Policy, split: str, num_tasks: int) -> list[Rollout]:
 
 def expert() -> Policy:
     """The airline's expert, which never lapses."""
-    return FunctionPolicy(lambda request: AIRLINE_EXPERT.respond(request, lambda point: True), "expert")
+    return expert_policy(AIRLINE_EXPERT)
 
 
 def careless(lapse: float = CARELESS) -> Policy:

@@ -16,12 +16,10 @@ from collections.abc import Callable
 
 from numpy.random import Generator
 
+from banty.envs import State, Tasks, ToolEnv, World, tool
 from banty.envs.baselines import LinePolicy, do_nothing
-from banty.envs.state import State, World
-from banty.envs.tasksets import Tasks
-from banty.envs.toolenv import ToolEnv, tool
 from banty.errors import ToolError
-from banty.policies.scripted import FunctionPolicy
+from banty.policies.scripted import expert_policy
 from banty.records import (
     JSON,
     Baselines,
@@ -49,7 +47,7 @@ class LibraryDesk(ToolEnv):
 
     def __init__(self, book_id: str, member: str) -> None:
         self.book_id, self.member = book_id, member
-        self.state: State = State(WORLD)
+        self.state = State(WORLD)
 
     async def start(self, host: Host) -> Opening:
         rules = Message("system", "You lend books. Ask for the member number before you lend; never guess it.")
@@ -144,7 +142,7 @@ async def success_rate(taskset: Taskset, policy: Policy, num_tasks: int = 50) ->
 
 def main() -> None:
     tasks = CoachedLibraryTasks()
-    expert = FunctionPolicy(lambda request: respond(request, lambda point: True), "expert")
+    expert = expert_policy(tasks.expert())
     for policy in (expert, do_nothing()(None)):
         rate = asyncio.run(success_rate(tasks, policy))
         print(f"{policy.name:<10}  {rate:.2f} of 50 test tasks")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from banty.policies.scripted import FunctionPolicy, ScriptedPolicy
+from banty.policies.scripted import FunctionPolicy, ScriptedPolicy, expert_policy
 from banty.records import EpisodeSpec, Limits, Policy, Rollout, Taskset
 from banty.rollout import Cast, run_episode
 
@@ -24,4 +24,4 @@ def run(
     return asyncio.run(run_episode(spec, taskset, Cast(policy, roles or {}), limits))[0]
 
 
-__all__ = ["FunctionPolicy", "ScriptedPolicy", "run"]
+__all__ = ["FunctionPolicy", "ScriptedPolicy", "expert_policy", "run"]

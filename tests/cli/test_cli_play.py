@@ -91,7 +91,7 @@ def test_what_does_not_fit_is_explained_and_not_sent() -> None:
 
 
 def test_the_end_of_input_leaves_cleanly() -> None:
-    rollout, screen = played(["Hello."])
+    rollout, screen = played(["What is your user id?"])
     assert "you left" in screen
     assert rollout.outcome.success is None
 

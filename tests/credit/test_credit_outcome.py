@@ -1,10 +1,11 @@
-"""Leave-one-out and group-normalised outcome credit: fixture F1, degenerate groups, and what a shuffle must not change."""
+"""Leave-one-out and group-normalised outcome credit: fixture F1, degenerate groups, shuffles, shifts and scales."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from random import Random
 
 import numpy as np
 import numpy.typing as npt
@@ -116,9 +117,9 @@ def test_turn_rewards_do_not_enter_outcome_credit(estimator: Estimator) -> None:
 @EVERY_ESTIMATOR
 @settings(derandomize=True, deadline=None)
 @given(outcomes=REWARDS, order=st.randoms(use_true_random=False))
-def test_permuting_rollouts_permutes_credit(estimator: Estimator, outcomes: list[float], order: object) -> None:
+def test_permuting_rollouts_permutes_credit(estimator: Estimator, outcomes: list[float], order: Random) -> None:
     places = list(range(len(outcomes)))
-    order.shuffle(places)  # type: ignore[attr-defined]
+    order.shuffle(places)
     straight = per_rollout(estimator, outcomes)
     shuffled = per_rollout(estimator, [outcomes[place] for place in places])
     np.testing.assert_allclose(shuffled, straight[places], atol=1e-8)

@@ -20,14 +20,12 @@ import pytest
 import typing_extensions
 
 from banty import cli
+from banty.envs import State, Tasks, ToolEnv, World, tool
 from banty.envs.registry import installed, make_taskset
-from banty.envs.state import State, World
-from banty.envs.tasksets import Tasks
-from banty.envs.toolenv import ToolEnv, tool
 from banty.envs.userfiles import import_file
 from banty.errors import InputError
 from banty.evals import EvalPlan, evaluate, run_baselines
-from banty.policies.scripted import FunctionPolicy, ScriptedPolicy
+from banty.policies.scripted import FunctionPolicy, ScriptedPolicy, expert_policy
 from banty.records import (
     EpisodeSpec,
     Host,
@@ -129,7 +127,7 @@ def test_doing_nothing_scores_zero(tasks: Taskset) -> None:
 def test_the_expert_and_golden_succeed_on_every_task(coached: Taskset) -> None:
     expert = coached.expert()
     assert expert is not None
-    assert share_of_successes(coached, FunctionPolicy(lambda request: expert.respond(request, lambda point: True))) == 1
+    assert share_of_successes(coached, expert_policy(expert)) == 1
     played = asyncio.run(run_baselines(EvalPlan(num_tasks=50), coached))
     assert all(rollout.outcome.success for rollout in played["golden"])
 
@@ -270,6 +268,11 @@ class Bench(ToolEnv):
         """Count."""
         return [number]
 
+    @tool("read", inline=True)
+    def roll(self, host: Host) -> int:
+        """Roll."""
+        return int(host.rng("dice", 0).integers(10**9))
+
     @tool("terminal", inline=True)
     def leave(self) -> str:
         """Leave."""
@@ -344,9 +347,8 @@ def test_an_outcome_of_none_is_excluded() -> None:
 
 def test_the_limits_are_those_the_page_names() -> None:
     limits = Limits()
-    seconds = re.search(
-        r"(\d+) s for the environment's part.*?(\d+) s for an\s+answer, (\d+) s for an episode", TEXT, re.S
-    )
+    claim = r"(\d+) s for the environment's part of a turn, (\d+) s for an answer, (\d+) s for an episode"
+    seconds = re.search(claim, " ".join(TEXT.split()))
     assert seconds is not None
     assert [float(found) for found in seconds.groups()] == [
         limits.step_timeout_s,
@@ -385,6 +387,19 @@ def test_a_task_is_its_split_index_and_seed(library: ModuleType) -> None:
     assert data("test") != data("test", seed=1)
     members = {split: {each["member"] for each in data(split)} for split in ("train", "test")}
     assert not members["train"] & members["test"]
+
+
+def test_a_draw_depends_on_its_task_and_its_purpose_and_on_no_other_draw() -> None:
+    tasks = BenchTasks()
+
+    def rolled(trial: int, seed: int, *lines: Message) -> str:
+        spec = EpisodeSpec(tasks.task("test", 0, seed), trial=trial, sampler_seed=trial)
+        rollout = asyncio.run(run_episode(spec, tasks, Cast(ScriptedPolicy([*lines, call("leave")]))))[0]
+        return rollout.turns[-2].observation[0].content
+
+    first = rolled(0, 0, call("roll"))
+    assert first == rolled(1, 0, call("roll")) == rolled(0, 0, call("count", number=1), call("roll"), call("roll"))
+    assert first != rolled(0, 1, call("roll"))
 
 
 def test_nothing_gold_is_in_what_anyone_may_see(tasks: Taskset, tmp_path: Path) -> None:

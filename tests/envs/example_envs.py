@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from banty.envs.state import State, World
-from banty.envs.tasksets import Tasks
-from banty.envs.toolenv import ToolEnv, tool
+from banty.envs import State, Tasks, ToolEnv, World, tool
 from banty.errors import BantyError, BudgetExhausted, InputError, ToolError
 from banty.policies.scripted import FunctionPolicy
 from banty.records import (

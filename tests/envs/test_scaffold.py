@@ -15,7 +15,7 @@ from banty.envs.scaffold import class_prefix, new_env
 from banty.envs.userfiles import import_file
 from banty.errors import InputError
 from banty.evals import EvalPlan, evaluate, run_baselines
-from banty.policies.scripted import FunctionPolicy
+from banty.policies.scripted import FunctionPolicy, expert_policy
 from banty.records import EpisodeSpec, Message, Policy, Rollout, Task, Taskset
 from banty.rollout import Cast, run_episode
 
@@ -37,7 +37,7 @@ def taskset(folder: Path) -> Taskset:
 def expert_of(taskset: Taskset) -> Policy:
     expert = taskset.expert()
     assert expert is not None
-    return FunctionPolicy(lambda request: expert.respond(request, lambda point: True), "expert")
+    return expert_policy(expert)
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:

@@ -203,7 +203,7 @@ def test_urls_that_are_none_are_refused() -> None:
 
 
 class _Server(BaseHTTPRequestHandler):
-    """Plays both sides over HTTP: as a model named `agent` it gives up at once, as `user` it states a wish and leaves."""
+    """Plays both sides over HTTP: the model `agent` gives up at once, the model `user` states a wish and leaves."""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))

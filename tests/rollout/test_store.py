@@ -146,7 +146,7 @@ ROLLOUT = st.builds(
 
 
 @given(st.lists(ROLLOUT, max_size=3, unique_by=lambda rollout: rollout.rollout_id))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_rollouts_come_back_equal(written: list[Rollout]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
@@ -335,10 +335,11 @@ def test_a_part_that_is_not_there(tmp_path: Path) -> None:
         list(Store(tmp_path).read(["other"]))
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "../up", "/etc"])
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "../up", "{tmp}/absolute"])
 def test_names_that_no_part_may_have(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="part"):
-        Store(tmp_path / "store").write(name, rollouts())
+        # Inside the temporary folder whatever happens: a store without this check would replace the folder it names.
+        Store(tmp_path / "store").write(name.format(tmp=tmp_path), rollouts())
     assert list(tmp_path.iterdir()) == []
 
 

@@ -25,7 +25,7 @@ from banty.cli.inspection import (
 )
 from banty.cli.training import open_run, reopen_run, run_training
 from banty.envs.registry import BUILT_IN, installed, make_taskset
-from banty.envs.scaffold import new_env
+from banty.envs.scaffold import class_prefix, new_env
 from banty.errors import InputError
 from banty.evals import EvalPlan, compare_cards, read_card
 from banty.records import Limits, Rollout, SamplingParams
@@ -361,5 +361,4 @@ def new_environment(
     written = new_env(name, Path(folder))
     for path in written:
         print(path)
-    title = "".join(part.title() for part in name.split("_"))
-    print(f"try it: banty eval expert --env {Path(folder) / name}/env.py:{title}Tasks --allow-code")
+    print(f"try it: banty eval expert --env {Path(folder) / name}/env.py:{class_prefix(name)}Tasks --allow-code")

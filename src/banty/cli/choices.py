@@ -14,7 +14,7 @@ from banty.evals.suite import PerTaskPolicy
 from banty.models.habits import HabitWeights
 from banty.policies.endpoint import ChatEndpoint
 from banty.policies.habits import HabitPolicy
-from banty.policies.scripted import FunctionPolicy
+from banty.policies.scripted import expert_policy
 from banty.records import Expert, Policy, Taskset
 
 CARELESS = 0.3
@@ -62,8 +62,7 @@ def policy_of(spec: str, taskset: Taskset) -> Chosen:
     if spec in baselines:
         return Chosen(PerTaskPolicy(spec, baselines[spec]))
     if spec == "expert":
-        expert = expert_of(taskset)
-        return Chosen(FunctionPolicy(lambda request: expert.respond(request, _disciplined), "expert"))
+        return Chosen(expert_policy(expert_of(taskset)))
     if spec == "habits" or spec.startswith("habits:"):
         expert = expert_of(taskset)
         return habits_of(expert, HabitWeights.with_lapses(expert.points, _rate(spec)), spec)
@@ -104,10 +103,6 @@ def _rate(spec: str) -> float:
         return float(text) if text else CARELESS
     except ValueError:
         raise InputError(f"{spec!r}: {text!r} is not a lapse rate; write habits:0.2") from None
-
-
-def _disciplined(point: str) -> bool:
-    return True
 
 
 def fresh_folder(out: str, stem: str) -> Path:

@@ -59,7 +59,7 @@ class State:
         self._contribution: dict[tuple[str, str], int] = {}
         self._sum = 0
 
-    def get(self, table: str, key: str) -> Any | None:
+    def get(self, table: str, key: str) -> Any:
         """The record, not to be mutated, or None."""
         record = self._overlay.get((table, key))
         if record is None:

@@ -74,7 +74,8 @@ class ToolEnv:
     """`schema` hands tools arguments of their annotated types; `names` checks names only and hands over raw JSON."""
 
     tools: ClassVar[Mapping[str, Tool]] = {}
-    state: State | None = None
+    state: State
+    """The episode's state, if it keeps one; set in `__init__`, and hashed around every call."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -121,7 +122,8 @@ class ToolEnv:
 
     def state_hash(self) -> str:
         """The hash that calls are recorded with; empty when the episode keeps no `state`."""
-        return "" if self.state is None else self.state.hash()
+        state: State | None = getattr(self, "state", None)
+        return "" if state is None else state.hash()
 
     def view(self, name: str, result: Any) -> str:
         """What the agent reads of a tool's result: text as it is, anything else as JSON."""

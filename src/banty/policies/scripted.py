@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from banty.errors import PolicyFault
-from banty.records import Capability, Completion, Message, SampleRequest
+from banty.records import Capability, Completion, Expert, Message, SampleRequest
 
 
 class ScriptedPolicy:
@@ -47,3 +47,12 @@ class FunctionPolicy:
 
     async def release(self, session: str) -> None:
         """Nothing is kept."""
+
+
+def expert_policy(expert: Expert) -> FunctionPolicy:
+    """The expert with full discipline at every decision point."""
+    return FunctionPolicy(lambda request: expert.respond(request, _disciplined), "expert")
+
+
+def _disciplined(point: str) -> bool:
+    return True

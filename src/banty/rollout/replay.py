@@ -61,7 +61,7 @@ async def replay(tree: Sequence[Rollout], taskset: Taskset, limits: Limits | Non
     Needs no model, no network and no user: everything asked of a role is answered from the record. Raises
     ReplayMismatch at the first message, call, state hash, status or outcome that differs. An errored rollout is not
     replayed, since what failed was outside the record. An environment that looks at its budget, or was refused
-    children, needs the `limits` of its run; without them only the caps that the record shows are applied.
+    children, needs the `limits` of its run; without them nothing is refused, and caps are met where the record says.
     """
     root = next(rollout for rollout in tree if rollout.depth == 0)
     if any(rollout.status == "errored" for rollout in tree):
@@ -71,7 +71,11 @@ async def replay(tree: Sequence[Rollout], taskset: Taskset, limits: Limits | Non
     task = taskset.task(root.task.split, root.task.index, root.task.seed)
     spec = EpisodeSpec(task, root.trial, root.seed, root.group_id, root.rollout_id)
     cast = Cast(recorded, dict.fromkeys(roles - {"agent"}, recorded))
-    again = await run_episode(spec, taskset, cast, limits or _limits_of(tree))
+    applied = limits or _limits_of(tree)
+    if len(tree) > 1:
+        # Which episode of a tree met a cap that all share was a matter of time; the record knows where its answers end.
+        applied = dataclasses.replace(applied, max_tokens=None, max_cost_usd=None)
+    again = await run_episode(spec, taskset, cast, applied)
     recorded_by_id = {rollout.rollout_id: rollout for rollout in tree}
     for rollout in again:
         if rollout.rollout_id in recorded_by_id:
@@ -115,6 +119,8 @@ def _compare(recorded: Rollout, again: Rollout) -> None:
 
 def _same_outcome(recorded: Rollout, again: Rollout) -> bool:
     before, after = recorded.outcome, again.outcome
-    if before.reward is not None and after.reward is not None and not math.isclose(before.reward, after.reward):
+    if before.reward is None or after.reward is None:
+        return before == after
+    if not math.isclose(before.reward, after.reward):
         return False
     return dataclasses.replace(before, reward=None) == dataclasses.replace(after, reward=None)

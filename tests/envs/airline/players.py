@@ -14,6 +14,7 @@ from banty.envs.airline.data import AirlineWorld, to_json
 from banty.envs.airline.expert import AIRLINE_EXPERT
 from banty.envs.airline.scenario import Request, Scenario, Slot
 from banty.envs.airline.tasks import GeneratedCase, GeneratedTasks
+from banty.envs.airline.tools import AirlineTools
 from banty.envs.baselines import LinePolicy
 from banty.envs.state import State
 from banty.policies.scripted import FunctionPolicy
@@ -24,6 +25,7 @@ Line = str | ToolCall
 READ = ToolCall("get_reservation_details", {"reservation_id": "RES001"})
 SHALL_I = "Shall I go ahead (yes/no)?"
 DONE = "It is done."
+FULL_TOOLS = tuple(entry.schema for entry in AirlineTools.tools.values())
 
 
 def play(

@@ -187,6 +187,7 @@ class ScriptedCustomer:
         if self._current + 1 < len(self._scenario.requests):
             self._current += 1
             self._insists, self._slipped = self._request.insists, False
+            self._repeats = 0  # another request may well get the same answer
             return CustomerReply(f"{self._say('next', host)} {self._present(host)}")
         return CustomerReply(self._say("bye", host), "stop")
 

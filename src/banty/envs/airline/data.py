@@ -172,7 +172,7 @@ def to_json(state: State) -> dict[str, Any]:
     flights = {}
     for number in state.keys("flights"):
         dates = {date: state.get("cells", cell_key(number, date)) for date in world.dates(number)}
-        flights[number] = {**state.get("flights", number), "dates": dates}  # type: ignore[dict-item]
+        flights[number] = {**state.get("flights", number), "dates": dates}
     users = {key: state.get("users", key) for key in state.keys("users")}
     reservations = {key: state.get("reservations", key) for key in state.keys("reservations")}
     return {"flights": flights, "users": users, "reservations": reservations}

@@ -1,0 +1,118 @@
+"""Training recipes: what is wrong is said in one sentence, before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from banty.credit import ESTIMATORS
+from banty.envs.registry import make_taskset
+from banty.errors import InputError
+from banty.runs import from_mapping, load_recipe, to_mapping
+from banty.train.recipe import RLRecipe
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted((ROOT / "recipes").glob("*.toml"))
+
+
+def recipe_from(tmp_path: Path, text: str, *overrides: str) -> RLRecipe:
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    recipe = load_recipe(RLRecipe, file, overrides)
+    recipe.check()
+    return recipe
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_every_shipped_recipe_is_sound(file: Path) -> None:
+    recipe = load_recipe(RLRecipe, file)
+    recipe.check()
+    splits = make_taskset(recipe.env.name, recipe.env.options).splits if "data" not in recipe.env.options else None
+    if splits is not None:
+        assert recipe.env.split in splits
+        assert recipe.eval.num_tasks <= splits[recipe.eval.split]
+        assert recipe.env.split != recipe.eval.split, "what is trained on is not what is reported"
+
+
+def test_there_is_a_shipped_recipe() -> None:
+    assert ROOT / "recipes" / "habits.toml" in SHIPPED
+
+
+def test_an_empty_recipe_is_all_defaults(tmp_path: Path) -> None:
+    assert recipe_from(tmp_path, "") == RLRecipe()
+
+
+def test_the_resolved_recipe_is_json_and_makes_itself_again(tmp_path: Path) -> None:
+    recipe = recipe_from(
+        tmp_path,
+        '[env]\nname = "airline/full"\n[env.options]\ngrade = "tau2"\n[policy.lapses]\nlookup = 0.5\n',
+        "train.steps=7",
+        "policy.lapse=0.4",
+    )
+    resolved = json.loads(json.dumps(to_mapping(recipe), allow_nan=False))
+    assert set(resolved["train"]) == {field.name for field in dataclasses.fields(recipe.train)}
+    assert (resolved["train"]["steps"], resolved["env"]["options"]) == (7, {"grade": "tau2"})
+    assert from_mapping(RLRecipe, resolved, "again") == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[train]\nstep = 3", r"mine\.toml: train: unknown key 'step'; did you mean 'steps'\?"),
+        ("[trian]\nsteps = 3", r"mine\.toml: unknown key 'trian'; did you mean 'train'\?"),
+        ("steps = 3", r"unknown key 'steps'.* Known are env, policy, train, eval"),
+        ("[train]\nqqq = 3", r"unknown key 'qqq'\. Known are steps, tasks_per_step"),
+        ('[train]\nsteps = "ten"', r"train: steps takes a whole number, got 'ten'"),
+        ("[train]\nsteps = 2.5", r"steps takes a whole number, got 2\.5"),
+        ("[train]\nsteps = true", r"steps takes a whole number, got True"),
+        ("[policy]\nlapse = false", r"lapse takes a number, got False"),
+        ("[policy]\nlapse = [0.1]", r"lapse takes a number, got \[0\.1\]"),
+        ("[policy]\nlapses = 0.1", r"lapses takes a table, got 0\.1"),
+        ('[policy.lapses]\nlookup = "often"', r"lapses\.lookup takes a number, got 'often'"),
+        ("[env]\nname = 3", r"name takes text, got 3"),
+        ('[policy]\ntype = "transformer"', r"type is 'transformer'; allowed are habits"),
+        ("train = 3", r"train takes a table, got 3"),
+        ("[train\nsteps = 3", r"mine\.toml is not a readable TOML file"),
+        ("[train]\nsteps = 3\nsteps = 4", r"mine\.toml is not a readable TOML file"),
+        ("[train]\nrollouts_per_task = 1", r"leave-one-out baseline needs at least 2"),
+        ("[train]\nrollouts_per_task = 0", r"rollouts_per_task is 0; it takes at least 1"),
+        ("[train]\nsteps = 0", r"steps is 0; it takes at least 1"),
+        ("[train]\nmax_turns = -1", r"max_turns is -1; it takes at least 1"),
+        ("[train]\nconcurrency = 0", r"concurrency is 0; it takes at least 1"),
+        ("[train]\nlearning_rate = 0", r"learning_rate is 0\.0; it takes a finite number above 0"),
+        ("[train]\nlearning_rate = inf", r"learning_rate is inf; it takes a finite number above 0"),
+        ("[train]\nlearning_rate = nan", r"learning_rate is nan; it takes a finite number above 0"),
+        ("[train]\ntemperature = 0", r"temperature is 0\.0; it takes a finite number above 0"),
+        ('[train]\nestimator = "gae"', r"estimator is 'gae'; known are rloo, grpo"),
+        ("[eval]\nnum_tasks = 0", r"num_tasks .*at least 1"),
+        ("[eval]\nnum_trials = 0", r"num_trials .*at least 1"),
+    ],
+)
+def test_what_is_wrong_is_said_with_what_is_allowed(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        recipe_from(tmp_path, text)
+    assert "\n" not in str(caught.value), "one clear sentence"
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_estimator_can_be_asked_for(tmp_path: Path, estimator: str) -> None:
+    assert recipe_from(tmp_path, "", f"train.estimator={estimator}").train.estimator == estimator
+
+
+def test_a_missing_recipe_is_answered_with_those_there_are(tmp_path: Path) -> None:
+    (tmp_path / "habits.toml").write_text("")
+    (tmp_path / "sql.toml").write_text("")
+    with pytest.raises(InputError, match=r"no recipe .*habit\.toml; there are .*habits\.toml, .*sql\.toml"):
+        load_recipe(RLRecipe, tmp_path / "habit.toml")
+    with pytest.raises(InputError, match=r"no recipe .*nowhere/habit\.toml$"):
+        load_recipe(RLRecipe, tmp_path / "nowhere" / "habit.toml")
+
+
+def test_a_folder_or_a_binary_file_is_no_recipe(tmp_path: Path) -> None:
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\x00\xfe")
+    for path in (tmp_path, tmp_path / "bytes.toml"):
+        with pytest.raises(InputError, match="not a readable TOML file"):
+            load_recipe(RLRecipe, path)
