@@ -141,12 +141,22 @@ class OutcomeExhausts(Chatter):
         (StepHangs, "deadline", "turn 0"),
         (OutcomeRaises, "infrastructure", "KeyError"),
         (OutcomeGivesNothing, "infrastructure", "NoneType"),
-        (OutcomeExhausts, "infrastructure", "a score needs none"),
+        (OutcomeExhausts, "infrastructure", "BudgetExhausted"),
     ],
 )
 def test_a_failing_environment(env: Callable[[], Chatter], cause: StatusCause, words: str) -> None:
     (rollout,) = perform(play(Stage(lambda task: env())))
     assert_errored(rollout, cause, words)
+
+
+def test_an_error_of_the_verdict_is_stored_without_its_words() -> None:
+    class Telling(Chatter):
+        def outcome(self) -> Outcome:
+            raise KeyError("the-right-answer")
+
+    (rollout,) = perform(play(Stage(lambda task: Telling())))
+    assert_errored(rollout, "infrastructure", "KeyError")
+    assert "the-right-answer" not in repr(rollout)
 
 
 def test_a_failing_constructor() -> None:

@@ -214,7 +214,7 @@ class Expert:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Caps and deadlines of one episode. Caps truncate it; deadlines mark it errored.
+    """Caps and deadlines of one episode. Caps truncate it; deadlines mark it errored. `max_tokens` counts the agent's.
 
     `max_consecutive_errors` counts turns in a row in which every call failed. `max_depth` and `max_children` bound
     recursion: 0 depth means an environment may not spawn. `step_timeout_s` is the environment's own time: what it waits

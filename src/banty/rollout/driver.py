@@ -372,7 +372,8 @@ class _Episode:
 
         async with self._one_at_a_time:
             completion = await self._faulting(self.order.call((self.rollout_id, actor, index), answer), fault, what)
-        self.spent.tokens += completion.sampled_tokens
+        if actor == "agent":  # a talkative user or judge does not use up what the agent may say
+            self.spent.tokens += completion.sampled_tokens
         self.spent.cost_usd += completion.cost_usd
         return completion
 
@@ -387,7 +388,16 @@ class _Episode:
         return min(limit_s, self.deadline - asyncio.get_running_loop().time())
 
     def _outcome(self, env: Env) -> Outcome:
-        return self._guarded(lambda: _expect(env.outcome(), Outcome), EnvironmentFault, "scoring the episode")
+        what = "scoring the episode"
+        try:
+            scored = env.outcome()
+        except EpisodeFault:
+            raise
+        except Exception as error:
+            # The words of an error of the verdict may hold the right answer, and this text is stored.
+            _log.debug("%s of %s failed", what, self.rollout_id, exc_info=error)
+            raise EnvironmentFault(f"{what} failed: {type(error).__name__}") from error
+        return self._guarded(lambda: _expect(scored, Outcome), EnvironmentFault, what)
 
     async def _close(self, env: Env | None) -> None:
         """Free everything the episode holds. A cancellation in the middle of it waits until that is done."""
