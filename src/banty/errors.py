@@ -15,7 +15,7 @@ BantyError
 └── ReplayMismatch               a stored rollout does not come out the same again
 ```
 
-Faults are caught in one place, the rollout driver (`banty.rollout.driver`).
+Exceptions become faults in one place, the rollout driver (`banty.rollout.driver` and `banty.rollout.faults`).
 """
 
 from __future__ import annotations

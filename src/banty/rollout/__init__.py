@@ -1,7 +1,8 @@
 """Running episodes: the driver, exact order, groups, the store, replay."""
 
+from banty.rollout.cast import Cast
 from banty.rollout.collect import check_roles, collect, group_rollouts, plan_groups
-from banty.rollout.driver import Cast, run_episode
+from banty.rollout.driver import run_episode
 from banty.rollout.order import ExactOrder, FreeOrder, Order
 from banty.rollout.replay import replay
 from banty.rollout.store import SCHEMA_VERSION, Store

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from banty.errors import InputError
 from banty.records import EpisodeSpec, Group, Limits, Rollout, Task, Taskset, derive
-from banty.rollout.driver import Cast, id_of, run_episode
+from banty.rollout.cast import Cast
+from banty.rollout.driver import id_of, run_episode
 from banty.rollout.order import ExactOrder, FreeOrder, Order
 
 

@@ -7,8 +7,8 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -45,27 +45,13 @@ from banty.records import (
     derive,
     generator,
 )
+from banty.rollout.cast import Cast
 from banty.rollout.deadlines import within
+from banty.rollout.faults import Truncated, as_fault, expect, faulting, guarded
 from banty.rollout.order import FreeOrder, Order
 
 Result = TypeVar("Result")
-Raised = TypeVar("Raised", bound=BaseException)
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Cast:
-    """Who plays: the policy under test, and the policies in the roles an environment may ask for."""
-
-    agent: Policy
-    roles: Mapping[str, Policy] = field(default_factory=dict)
-    params: SamplingParams = field(default_factory=SamplingParams)
-    role_params: Mapping[str, SamplingParams] = field(default_factory=dict)
-    trainable_roles: frozenset[str] = frozenset()
-
-    def __post_init__(self) -> None:
-        if "agent" in self.roles:
-            raise InputError("the role 'agent' is the policy under test's own; give the other policy another role")
 
 
 @dataclass
@@ -75,14 +61,6 @@ class _Spent:
     tokens: int = 0
     children: int = 0
     cost_usd: float = 0.0
-
-
-class Truncated(Exception):
-    """A cap ends the episode, which is scored as it stands; `cause` names the cap."""
-
-    def __init__(self, cause: str, detail: str) -> None:
-        super().__init__(detail)
-        self.cause = cause
 
 
 def id_of(spec: EpisodeSpec) -> str:
@@ -265,14 +243,14 @@ class _Episode:
         env: Env | None = None
         record: dict[str, Any] = {"status": "completed"}
         try:
-            env = self._guarded(lambda: self.taskset.episode(self.task), EnvironmentFault, "making the environment")
+            env = guarded(lambda: self.taskset.episode(self.task), EnvironmentFault, "making the environment")
             await self._play(env, record)
         except Truncated as reached:
             record |= {"status": "truncated", "cause": reached.cause, "detail": str(reached)}
         except EpisodeFault as fault:
             record |= {"status": "errored", "cause": fault.cause, "detail": str(fault)}
         except Exception as error:  # noqa: BLE001 - such as an observation whose messages are None
-            broken = self._as_fault(error, EnvironmentFault, "reading what the environment gave")
+            broken = as_fault(error, EnvironmentFault, "reading what the environment gave")
             record |= {"status": "errored", "cause": broken.cause, "detail": str(broken)}
         finally:
             await self._close(env)
@@ -301,7 +279,7 @@ class _Episode:
         done = False
         try:
             what = "starting the environment"
-            opening = _expect(await self._environment(partial(env.start, self), what), Opening)
+            opening = expect(await self._environment(partial(env.start, self), what), Opening)
             record |= {"opening": opening.messages, "tools": opening.tools}
             messages = list(opening.messages)
             while not done:
@@ -312,7 +290,7 @@ class _Episode:
                 self.turns.append(dataclasses.replace(turn, trainable=True))
                 started = time.perf_counter()
                 what = f"turn {index} of the environment"
-                seen = _expect(await self._environment(partial(env.step, completion, self), what), Observation)
+                seen = expect(await self._environment(partial(env.step, completion, self), what), Observation)
                 self.turns[index] = _with_observation(self.turns[index], seen, time.perf_counter() - started)
                 messages += [completion.message, *seen.messages]
                 failures = failures + 1 if seen.calls and all(call.error for call in seen.calls) else 0
@@ -368,10 +346,10 @@ class _Episode:
                 given = await within(policy.sample(request), self._limit(limit_s), what)
             except PolicyFault as failed:
                 raise fault(str(failed)) from failed
-            return _expect(given, Completion)
+            return expect(given, Completion)
 
         async with self._one_at_a_time:
-            completion = await self._faulting(self.order.call((self.rollout_id, actor, index), answer), fault, what)
+            completion = await faulting(self.order.call((self.rollout_id, actor, index), answer), fault, what)
         if actor == "agent":  # a talkative user or judge does not use up what the agent may say
             self.spent.tokens += completion.sampled_tokens
         self.spent.cost_usd += completion.cost_usd
@@ -382,7 +360,7 @@ class _Episode:
             return await call()
 
         limited = within(called(), self._limit(self.limits.step_timeout_s), what, self._time_away)
-        return await self._faulting(limited, EnvironmentFault, what)
+        return await faulting(limited, EnvironmentFault, what)
 
     def _limit(self, limit_s: float) -> float:
         return min(limit_s, self.deadline - asyncio.get_running_loop().time())
@@ -397,7 +375,7 @@ class _Episode:
             # The words of an error of the verdict may hold the right answer, and this text is stored.
             _log.debug("%s of %s failed", what, self.rollout_id, exc_info=error)
             raise EnvironmentFault(f"{what} failed: {type(error).__name__}") from error
-        return self._guarded(lambda: _expect(scored, Outcome), EnvironmentFault, what)
+        return guarded(lambda: expect(scored, Outcome), EnvironmentFault, what)
 
     async def _close(self, env: Env | None) -> None:
         """Free everything the episode holds. A cancellation in the middle of it waits until that is done."""
@@ -432,50 +410,6 @@ class _Episode:
                 await within(end(), self.limits.close_timeout_s, what)
             except Exception as error:  # noqa: BLE001 - whatever it is, the rollout stands
                 _log.warning("%s of %s failed: %r", what, self.rollout_id, error)
-
-    async def _faulting(self, awaited: Coroutine[Any, Any, Result], fault: type[EpisodeFault], what: str) -> Result:
-        try:
-            return await awaited
-        except (EpisodeFault, BudgetExhausted, Truncated):
-            raise
-        except Exception as error:
-            spent = _find(BudgetExhausted, error)
-            if spent is not None and _find(EpisodeFault, error) is None:
-                raise spent from None
-            raise self._as_fault(error, fault, what) from error
-
-    def _guarded(self, function: Callable[[], Result], fault: type[EpisodeFault], what: str) -> Result:
-        try:
-            return function()
-        except EpisodeFault:
-            raise
-        except Exception as error:
-            raise self._as_fault(error, fault, what) from error
-
-    def _as_fault(self, error: Exception, fault: type[EpisodeFault], what: str) -> EpisodeFault:
-        if found := _find(EpisodeFault, error):
-            return found
-        _log.debug("%s of %s failed", what, self.rollout_id, exc_info=error)
-        return fault(f"{what} failed: {'; '.join(f'{type(leaf).__name__}: {leaf}' for leaf in _leaves(error))}")
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """The error itself, or those of a task group's several."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
-
-
-def _find(kind: type[Raised], error: BaseException) -> Raised | None:
-    return next((leaf for leaf in _leaves(error) if isinstance(leaf, kind)), None)
-
-
-def _expect(given: object, kind: type[Result]) -> Result:
-    if not isinstance(given, kind):
-        raise TypeError(f"got {type(given).__name__}, not {kind.__name__}")
-    return given
 
 
 def _turn(index: int, actor: str, completion: Completion, policy: Policy, policy_s: float) -> Turn:

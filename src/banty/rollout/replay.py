@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 from banty.errors import ReplayMismatch
 from banty.records import Capability, Completion, EpisodeSpec, Limits, Rollout, SampleRequest, Taskset, Turn
-from banty.rollout.driver import Cast, Truncated, run_episode
+from banty.rollout.cast import Cast
+from banty.rollout.driver import run_episode
+from banty.rollout.faults import Truncated
 
 
 class RecordedPolicy:
