@@ -11,6 +11,7 @@ BantyError
 │   ├── JudgeFault               judge            the judge failed to answer
 │   └── DeadlineFault            deadline         something outlived its deadline
 ├── BudgetExhausted              ends an episode as `truncated`
+├── TrainingStopped              a run cannot go on as things are; what it has done is kept
 ├── StoreError (OSError)         rollouts could not be written or read
 └── ReplayMismatch               a stored rollout does not come out the same again
 ```
@@ -75,6 +76,10 @@ class BudgetExhausted(BantyError):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class TrainingStopped(BantyError):
+    """A training run cannot go on as things are; every finished step is kept."""
 
 
 class StoreError(BantyError, OSError):

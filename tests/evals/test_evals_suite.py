@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,17 @@ def test_a_finished_evaluation_asks_nobody(tmp_path: Path) -> None:
     assert run(idle, store) == rollouts
     assert not idle.turns
     assert store.parts() == parts
+
+
+def test_a_shard_that_was_deleted_is_done_again_and_replaces_no_other(tmp_path: Path) -> None:
+    store = Store(tmp_path / "rollouts")
+    rollouts = run(Guesser(TASKSET), store)
+    lost = {rollout.rollout_id for rollout in store.read(["shard-000002"])}
+    shutil.rmtree(store.folder / "shard-000002")
+    again = Guesser(TASKSET)
+    assert bare(run(again, store)) == bare(rollouts)
+    assert set(again.turns) == lost
+    assert sorted(rollout.rollout_id for rollout in store.read()) == sorted(ALL)
 
 
 def test_errored_episodes_get_another_try_and_the_last_try_counts(tmp_path: Path) -> None:

@@ -174,13 +174,15 @@ def test_denominators_are_global_over_one_call_and_calls_add_up(loss: Loss) -> N
     together = learner_of()
     tokens = together.forward_backward(batch(), loss)["tokens"]
     apart = learner_of()
-    weighted = np.zeros_like(LOGITS)
+    weighted, added = np.zeros_like(LOGITS), np.zeros_like(LOGITS)
     for each in batch():
         alone = learner_of()
         metrics = alone.forward_backward([each], loss)
         weighted += metrics["tokens"] * alone.gradient
+        added += alone.gradient
         apart.forward_backward([each], loss)
     np.testing.assert_allclose(weighted / tokens, together.gradient, atol=1e-14)
+    np.testing.assert_allclose(apart.gradient, added, atol=1e-14)
     assert not np.allclose(apart.gradient, together.gradient)
 
 

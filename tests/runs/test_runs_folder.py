@@ -89,7 +89,9 @@ def test_a_json_file_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypatch: 
     with pytest.raises(TypeError):
         write_json(target, {"value": object()})
     assert json.loads(target.read_text()) == {"value": 1}
-    write_json(target, {"value": 3})
+    with target.open() as reader:
+        write_json(target, {"value": 3})
+        assert json.load(reader) == {"value": 1}, "who has begun to read the old file reads it to its end"
     assert json.loads(target.read_text()) == {"value": 3}
 
 

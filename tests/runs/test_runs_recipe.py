@@ -76,6 +76,12 @@ def test_what_does_not_fit_is_refused_where_it_stands(data: dict[str, Any], said
     assert str(caught.value) == said
 
 
+@pytest.mark.parametrize("override", ["inner.free.day=2026-01-01", "inner.free.deep={at = [08:30:00]}"])
+def test_a_date_where_anything_goes_is_refused_because_it_cannot_be_written_down(override: str) -> None:
+    with pytest.raises(InputError, match=r"here: inner: free\.\w+ is the date or time .*; put it in quotes"):
+        outer(override)
+
+
 def test_a_missing_table_is_named() -> None:
     with pytest.raises(InputError, match="here: missing inner"):
         from_mapping(Outer, {}, "here")

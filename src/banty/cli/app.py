@@ -23,7 +23,7 @@ from banty.cli.inspection import (
     stored_rollouts,
     task_json,
 )
-from banty.cli.training import open_run, reopen_run, run_training
+from banty.cli.training import check_recipe, open_run, reopen_run, run_training
 from banty.envs.registry import BUILT_IN, installed, make_taskset
 from banty.envs.scaffold import class_prefix, new_env
 from banty.errors import InputError
@@ -103,9 +103,7 @@ def train(
     else:
         changes = [*(overrides or []), *([f"train.seed={seed}"] if seed is not None else [])]
         resolved = load_recipe(RLRecipe, recipe, changes)
-        resolved.check()
-        taskset = make_taskset(resolved.env.name, resolved.env.options, allow_code)
-        expert_of(taskset)
+        check_recipe(resolved, make_taskset(resolved.env.name, resolved.env.options, allow_code))
         if dry_run:
             _print_json(to_mapping(resolved))
             return

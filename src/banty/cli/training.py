@@ -10,6 +10,7 @@ from banty.cli.evaluate import run_eval
 from banty.cli.progress import Meter
 from banty.cli.running import run_async
 from banty.envs.registry import make_taskset
+from banty.envs.tasksets import check_place
 from banty.errors import InputError
 from banty.evals import Card, CardComparison, EvalPlan, compare_cards, read_card
 from banty.learn.habits import HabitLearner
@@ -65,6 +66,20 @@ def _kept(run: RunFolder) -> str:
     return f"every finished step is kept; go on with banty train --resume {run.path}"
 
 
+def check_recipe(recipe: RLRecipe, taskset: Taskset) -> None:
+    """Raises InputError for whatever of a recipe its tasks and expert cannot serve, before anything is written."""
+    recipe.check()
+    expert = expert_of(taskset)
+    starting_weights(recipe.policy, expert)
+    check_place(taskset.env, taskset.splits, recipe.env.split)
+    if recipe.train.tasks_per_step > taskset.splits[recipe.env.split]:
+        raise InputError(
+            f"train.tasks_per_step is {recipe.train.tasks_per_step}; {taskset.env} {recipe.env.split} has "
+            f"{taskset.splits[recipe.env.split]} tasks"
+        )
+    _eval_plan(recipe).check(taskset)
+
+
 def starting_weights(block: PolicyBlock, expert: Expert) -> HabitWeights:
     """The weights a recipe starts from: those in a folder, or made from its lapse rates."""
     if block.start:
@@ -76,14 +91,8 @@ def starting_weights(block: PolicyBlock, expert: Expert) -> HabitWeights:
     return HabitWeights.with_lapses(expert.points, rates)
 
 
-def _evaluate(
-    recipe: RLRecipe, taskset: Taskset, expert: Expert, weights: HabitWeights, run: RunFolder, when: str, quiet: bool
-) -> Card:
-    folder = run.path / f"eval-{when}"
-    if (folder / "card.json").exists():
-        return read_card(folder)
-    chosen = habits_of(expert, weights, f"habits {when}")
-    plan = EvalPlan(
+def _eval_plan(recipe: RLRecipe) -> EvalPlan:
+    return EvalPlan(
         split=recipe.eval.split,
         num_tasks=recipe.eval.num_tasks,
         num_trials=recipe.eval.num_trials,
@@ -92,6 +101,16 @@ def _evaluate(
         limits=Limits(max_turns=recipe.train.max_turns),
         concurrency=recipe.train.concurrency,
     )
+
+
+def _evaluate(
+    recipe: RLRecipe, taskset: Taskset, expert: Expert, weights: HabitWeights, run: RunFolder, when: str, quiet: bool
+) -> Card:
+    folder = run.path / f"eval-{when}"
+    if (folder / "card.json").exists():
+        return read_card(folder)
+    chosen = habits_of(expert, weights, f"habits {when}")
+    plan = _eval_plan(recipe)
     return run_eval(
         plan,
         taskset,

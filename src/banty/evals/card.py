@@ -20,7 +20,6 @@ from banty.stats import (
     largest_k,
     pass_at_k,
     pass_hat_k,
-    wilson_interval,
 )
 
 FORMAT = "banty-card-1"
@@ -107,18 +106,21 @@ def read_card(path: str | Path) -> Card:
 
 
 def habit_table(rollouts: Sequence[Rollout], decode: Decode) -> dict[str, JSON]:
-    """How often each decision point lapsed, of how many times it came up, with a Wilson interval."""
-    lapses: Counter[str] = Counter()
-    chances: Counter[str] = Counter()
+    """How often each decision point lapsed: the mean over tasks where it came up, clustered by task.
+
+    `lapses` and `chances` are the plain counts.
+    """
+    by_task: dict[str, dict[str, list[float]]] = {}
     for rollout in rollouts:
         for turn in rollout.agent_turns:
             for point, lapsed in decode(turn.segment.sampled_ids) if turn.segment else ():
-                chances[point] += 1
-                lapses[point] += lapsed
-    return {
-        point: {"lapses": lapses[point], **_interval_json(wilson_interval(lapses[point], chances[point]))}
-        for point in sorted(chances)
-    }
+                by_task.setdefault(point, {}).setdefault(rollout.task.id, []).append(float(lapsed))
+    table: dict[str, JSON] = {}
+    for point in sorted(by_task):
+        trials = list(by_task[point].values())
+        counts = {"lapses": int(sum(map(sum, trials))), "chances": sum(map(len, trials))}
+        table[point] = {**counts, **_interval_json(clustered_interval(trials, method="wilson"))}
+    return table
 
 
 def _success(rollout: Rollout) -> float | None:

@@ -91,7 +91,7 @@ async def evaluate(
 
     def flush() -> None:
         if shard and store is not None:
-            store.write(f"shard-{len(store.parts()):06d}", shard)
+            store.write(_next_shard(store), shard)
         shard.clear()
 
     def record(tree: tuple[Rollout, ...]) -> None:
@@ -117,6 +117,12 @@ async def evaluate(
 def latest_roots(store: Store | None) -> dict[str, Rollout]:
     """Root rollouts by id; of several tries at one episode the last counts."""
     return {} if store is None else {rollout.rollout_id: rollout for rollout in store.read() if rollout.depth == 0}
+
+
+def _next_shard(store: Store) -> str:
+    """A name after all there are, also where one in between was deleted: none is replaced, and the last try is last."""
+    numbers = [int(part.removeprefix("shard-")) for part in store.parts()]
+    return f"shard-{max(numbers, default=-1) + 1:06d}"
 
 
 def _is_done(rollout: Rollout | None) -> bool:

@@ -113,15 +113,14 @@ def _with_answers(messages: Sequence[Message]) -> Iterator[tuple[Message | None,
     """Each message with the tool messages behind it; None where tool messages open the conversation."""
     current: Message | None = None
     answers: list[Message] = []
-    started = False
     for message in messages:
         if message.role == "tool":
             answers.append(message)
             continue
-        if started or answers:
+        if current is not None or answers:
             yield current, answers
-        current, answers, started = message, [], True
-    if started or answers:
+        current, answers = message, []
+    if current is not None or answers:
         yield current, answers
 
 
@@ -186,10 +185,10 @@ def _read_call(raw: Any, order: int, toolbox: Toolbox, *, may_be_cut: bool) -> T
     function = raw.get("function") if isinstance(raw, Mapping) else None
     name = _text(function.get("name")) if isinstance(function, Mapping) else ""
     if not isinstance(function, Mapping) or not name:
-        whole = json.dumps(raw, ensure_ascii=False)
+        whole = _clean(json.dumps(raw, ensure_ascii=False))
         return CallFault("malformed", f"Tool call names no tool: {clipped(whole, 80)}. Not executed.", order, 0, whole)
     given = function.get("arguments")
-    text = _clean(given) if isinstance(given, str) else "" if given is None else json.dumps(given, ensure_ascii=False)
+    text = _clean(given if isinstance(given, str) else "" if given is None else json.dumps(given, ensure_ascii=False))
     if not text.strip() and not may_be_cut:
         text = "{}"
     head = f'\n{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": '
@@ -218,7 +217,8 @@ def _read_call(raw: Any, order: int, toolbox: Toolbox, *, may_be_cut: bool) -> T
 
 def _members(text: str) -> list[Member]:
     members, end = read_object(text)
-    if skip_space(text, end) < len(text):
+    end = skip_space(text, end)
+    if end < len(text):
         raise JsonProblem("Extra text", end)
     twice = [each for place, each in enumerate(members) if any(each.key == other.key for other in members[:place])]
     if twice:

@@ -159,8 +159,8 @@ class TrainingSample:
         weights           0  0  0  w0 w0 w0 0  0  w1 w1    never folded into advantages
         sampler_logprobs  0  0  0  .  .  .  0  0  .  .
 
-    A rollout whose template rewrote history gives several samples; `rollout_share` then divides one rollout's weight
-    between them so that it is not counted twice (the shares of a rollout sum to 1).
+    A rollout whose template rewrote history gives several samples; `rollout_share` is each one's part of the rollout's
+    trained tokens (they sum to 1), for losses that average over rollouts. A mean over tokens does not need it.
     """
 
     rollout_id: str

@@ -79,7 +79,8 @@ async def run_episode(
 ) -> tuple[Rollout, ...]:
     """The rollout of one episode, followed by those of all its descendants.
 
-    Never raises for what an environment, a policy, a user or a judge does: that ends up in the rollout's status. A
+    What an environment, a policy, a user or a judge does ends up in the rollout's status and is never raised, but for
+    the InputError of a policy that cannot be sampled as asked: that is a person's mistake and the run's end. A
     cancellation ends the episode and everything below it, frees what they hold, and propagates. With `slot_held` the
     caller has entered `order` for this episode and leaves it afterwards.
     """
@@ -249,6 +250,8 @@ class _Episode:
             record |= {"status": "truncated", "cause": reached.cause, "detail": str(reached)}
         except EpisodeFault as fault:
             record |= {"status": "errored", "cause": fault.cause, "detail": str(fault)}
+        except InputError:
+            raise
         except Exception as error:  # noqa: BLE001 - such as an observation whose messages are None
             broken = as_fault(error, EnvironmentFault, "reading what the environment gave")
             record |= {"status": "errored", "cause": broken.cause, "detail": str(broken)}
@@ -349,7 +352,12 @@ class _Episode:
             return expect(given, Completion)
 
         async with self._one_at_a_time:
-            completion = await faulting(self.order.call((self.rollout_id, actor, index), answer), fault, what)
+            try:
+                completion = await faulting(self.order.call((self.rollout_id, actor, index), answer), fault, what)
+            except EpisodeFault as failed:
+                if isinstance(failed.__cause__, InputError):
+                    raise failed.__cause__ from None  # a person's mistake, the same in every episode
+                raise
         if actor == "agent":  # a talkative user or judge does not use up what the agent may say
             self.spent.tokens += completion.sampled_tokens
         self.spent.cost_usd += completion.cost_usd

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import tomllib
 import types
 import typing
@@ -108,11 +109,20 @@ def _converted(hint: Any, value: Any, where: str) -> Any:
         inner = typing.get_args(hint)[0]
         return tuple(_converted(inner, item, where) for item in value)
     if hint is Any:
-        return value
+        return _plain(value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise InputError(f"{where} takes {_name(hint)}, got {value!r}")
+    return value
+
+
+def _plain(value: Any, where: str) -> Any:
+    """The value, which has to be one that JSON can hold: the resolved recipe is written down."""
+    try:
+        json.dumps(value)
+    except TypeError:
+        raise InputError(f"{where} is the date or time {value}; put it in quotes to make it text") from None
     return value
 
 

@@ -75,6 +75,10 @@ class RLRecipe:
         for name in ("learning_rate", "temperature"):
             if not 0.0 < getattr(train, name) < math.inf:
                 raise InputError(f"train.{name} is {getattr(train, name)}; it takes a finite number above 0")
+        rates = {"lapse": self.policy.lapse, **{f"lapses.{point}": at for point, at in self.policy.lapses.items()}}
+        for name, rate in rates.items():
+            if not 0.0 < rate < 1.0:
+                raise InputError(f"policy.{name} is {rate}; it takes a number between 0 and 1, ends excluded")
         if train.estimator not in ESTIMATORS:
             raise InputError(f"train.estimator is {train.estimator!r}; known are {', '.join(ESTIMATORS)}")
         if self.eval.num_tasks < 1 or self.eval.num_trials < 1:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from banty.credit import ESTIMATORS, Credit, GroupRewards
-from banty.errors import InputError, StoreError
+from banty.errors import InputError, StoreError, TrainingStopped
 from banty.records import Group, Learner, Limits, Policy, SamplingParams, Task, Taskset, TrainingSample, derive
 from banty.rollout import Cast, Store, collect, group_rollouts, plan_groups
 from banty.runs import RunFolder
@@ -64,6 +64,7 @@ async def train_rl(
         trees = await collect(specs, taskset, cast, limits, concurrency=block.concurrency)
         sampled = time.perf_counter()
         groups = group_rollouts(rollout for tree in trees for rollout in tree)
+        _check_some_scored(groups, step)
         samples = credit_groups(groups, estimator)
         update = {**learner.forward_backward(samples, "policy_gradient"), **learner.optim_step()}
         policy.load(learner.publish())
@@ -80,6 +81,17 @@ async def train_rl(
         _checkpoint(run, learner, step)  # last: a step without one is done again, and replaces what it wrote
         if on_step is not None:
             on_step(StepReport(step, block.steps, metrics))
+
+
+def _check_some_scored(groups: Sequence[Group], step: int) -> None:
+    """Training on nothing but failures of the infrastructure would look like progress."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    if not any(rollout.scored for rollout in rollouts):
+        first = rollouts[0]
+        raise TrainingStopped(
+            f"step {step}: none of {len(rollouts)} episodes could be scored; the first is {first.status} "
+            f"({first.cause}: {first.detail}). Mend that, then resume the run"
+        )
 
 
 def credit_groups(groups: Sequence[Group], estimator: Callable[[GroupRewards], Credit]) -> list[TrainingSample]:

@@ -4,7 +4,16 @@ Success of the expert that always lapses at one point, `airline/mini`, 1,000 tas
 
     lapse        semantic   tau2
     none            1.000  1.000
-HABIT_TABLE
+    lookup          0.261  0.423
+    unknown_id      0.321  0.392
+    confirm         0.345  1.000
+    policy          0.816  0.873
+    pressure        0.913  0.913
+    format          0.000  0.144
+    error           0.875  0.888
+    ending          0.145  0.145
+    answer          0.756  0.756
+    all             0.000  0.144
 """
 
 from __future__ import annotations

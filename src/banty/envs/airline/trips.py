@@ -107,7 +107,7 @@ def compact(name: str, result: Any) -> str | None:
     """The compact text of a tool's result (as decoded JSON), or None where the full text is short already."""
     if name == "get_user_details":
         profile = profile_of(result)
-        reservations, payments = ", ".join(profile.reservations) or "none", ", ".join(profile.payment_ids)
+        reservations, payments = (", ".join(listed) or "none" for listed in (profile.reservations, profile.payment_ids))
         return f"{profile.user_id} {profile.membership}; reservations {reservations}; pays by {payments}"
     if name == "search_direct_flight":
         lines = [f"{offer.number} {_prices(offer)}" for offer in offers_of(result)]
@@ -130,7 +130,7 @@ def _prices(offer: Offer) -> str:
 
 
 _TRIP = re.compile(
-    r"(?P<id>[A-Z0-9]{6}) (?P<cabin>\w+) (?P<origin>[A-Z]{3})-(?P<destination>[A-Z]{3}) (?P<legs>[^;]+); "
+    r"(?P<id>[A-Z0-9]{6}) (?P<cabin>\w+) (?P<origin>[A-Z]{3})-(?P<destination>[A-Z]{3}) (?P<legs>[^;]*); "
     r"passengers (?P<passengers>\d+); bags (?P<bags>\d+); insurance (?P<insurance>yes|no); booked (?P<booked>[\d-]+); "
     r"paid \$(?P<paid>-?\d+) by (?P<payment>\w*)(?P<cancelled>; cancelled)?"
 )
@@ -171,8 +171,8 @@ def read_profile(text: str) -> Profile | None:
     match = _PROFILE.fullmatch(text)
     if match is None:
         return None
-    reservations = () if match[3] == "none" else tuple(match[3].split(", "))
-    return Profile(match[1], match[2], reservations, tuple(match[4].split(", ")))
+    reservations, payments = (() if listed == "none" else tuple(listed.split(", ")) for listed in (match[3], match[4]))
+    return Profile(match[1], match[2], reservations, payments)
 
 
 def read_offers(text: str) -> tuple[Offer, ...]:
