@@ -130,6 +130,9 @@ def evaluate(
     max_turns: Annotated[int, typer.Option(help="Turns after which an episode is cut and has failed.")] = 30,
     concurrency: Annotated[int, typer.Option(help="Episodes live at once.")] = 64,
     user: User = "",
+    tool_calls: Annotated[
+        str, typer.Option(help="How an endpoint gives calls: native, or text as hermes or qwen_xml.")
+    ] = "native",
     seed: Seed = 0,
     out: Out = "",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the evaluation in --out.")] = False,
@@ -140,6 +143,8 @@ def evaluate(
 ) -> None:
     """Measure a policy: pass^k and pass@k with intervals, against baselines, into one result card.
 
+    An endpoint's key is read from BANTY_API_KEY, the user's from BANTY_USER_API_KEY.
+
     Examples:
 
         banty eval habits --env airline/mini --tasks 200 --trials 4
@@ -149,7 +154,7 @@ def evaluate(
     if resume and not out:
         raise InputError("--resume needs --out FOLDER, the evaluation to go on with")
     taskset = taskset_of(env, option or [], allow_code)
-    chosen = policy_of(policy, taskset)
+    chosen = policy_of(policy, taskset, tool_calls)
     cast = Cast(chosen.policy, roles_of(taskset, user))
     plan = EvalPlan(
         split=split,

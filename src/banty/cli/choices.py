@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from banty.envs.registry import make_taskset
+from banty.envs.tasksets import one_of
 from banty.errors import InputError
 from banty.evals.card import Decode
 from banty.evals.suite import PerTaskPolicy
 from banty.models.habits import HabitWeights
-from banty.policies.endpoint import ChatEndpoint
+from banty.policies.endpoint import ChatEndpoint, ToolCalls
 from banty.policies.habits import HabitPolicy
 from banty.policies.scripted import expert_policy
 from banty.records import Expert, Policy, Taskset
 
+KEY_ENV, USER_KEY_ENV = "BANTY_API_KEY", "BANTY_USER_API_KEY"
 CARELESS = 0.3
 """How often the habit policy lapses at each decision point when nothing else is said."""
 
@@ -54,10 +56,10 @@ def expert_of(taskset: Taskset) -> Expert:
     return expert
 
 
-def policy_of(spec: str, taskset: Taskset) -> Chosen:
+def policy_of(spec: str, taskset: Taskset, tool_calls: str = "native") -> Chosen:
     """The policy a person named: a built-in name, a folder of weights or a run, or an endpoint's URL."""
     if spec.startswith(("http://", "https://")):
-        return Chosen(endpoint_of(spec), exact=False)
+        return Chosen(endpoint_of(spec, tool_calls), exact=False)
     baselines = taskset.baselines().policies
     if spec in baselines:
         return Chosen(PerTaskPolicy(spec, baselines[spec]))
@@ -80,10 +82,14 @@ def habits_of(expert: Expert, weights: HabitWeights, name: str) -> Chosen:
     return Chosen(HabitPolicy(expert, weights, name), weights.decisions)
 
 
-def endpoint_of(spec: str) -> ChatEndpoint:
-    """An endpoint from `URL` or `URL#MODEL`; its key is in the environment variable OPENAI_API_KEY, if it needs one."""
+def endpoint_of(spec: str, tool_calls: str = "native", key_env: str = KEY_ENV) -> ChatEndpoint:
+    """An endpoint from `URL` or `URL#MODEL`.
+
+    Its key, if it needs one, is in a variable of Banty's own: a key meant for one service is never sent to whatever
+    URL was typed.
+    """
     url, _, model = spec.partition("#")
-    return ChatEndpoint(url, model=model, api_key_env="OPENAI_API_KEY")
+    return ChatEndpoint(url, model=model, api_key_env=key_env, tool_calls=one_of("--tool-calls", tool_calls, ToolCalls))
 
 
 def roles_of(taskset: Taskset, user: str) -> Mapping[str, Policy]:
@@ -94,7 +100,7 @@ def roles_of(taskset: Taskset, user: str) -> Mapping[str, Policy]:
         raise InputError(
             f"{taskset.env} as chosen plays its own user and asks for none; add --option customer=model to use --user"
         )
-    return {"user": endpoint_of(user)}
+    return {"user": endpoint_of(user, key_env=USER_KEY_ENV)}
 
 
 def _rate(spec: str) -> float:

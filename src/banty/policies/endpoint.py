@@ -50,7 +50,7 @@ class ChatEndpoint:
         url: str,
         model: str = "",
         *,
-        api_key_env: str = "OPENAI_API_KEY",
+        api_key_env: str = "BANTY_API_KEY",
         tool_calls: ToolCalls = "native",
         tools_in: ToolsIn = "prompt",
         check: Check = "names",

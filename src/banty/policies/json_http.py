@@ -43,7 +43,7 @@ class JsonService:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", api_key_env):
-            raise InputError("api_key_env takes the name of an environment variable, such as OPENAI_API_KEY, not a key")
+            raise InputError("api_key_env takes the name of an environment variable, such as BANTY_API_KEY, not a key")
         if timeout_s <= 0 or max_retries < 0:
             raise InputError(f"timeout_s is {timeout_s} and max_retries {max_retries}; they cannot be that low")
         self.base, self.host = _read_url(url, api_key_env)

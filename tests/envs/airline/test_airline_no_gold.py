@@ -23,7 +23,8 @@ from banty.policies.scripted import FunctionPolicy, ScriptedPolicy
 from banty.records import CallFault, Limits, Message, Policy, Rollout, Taskset, ToolCall, take
 from banty.rollout import Store
 
-PLANTED = re.compile(r"PLANT|7133\d", re.I)
+# Numbers by themselves, not the digits of a duration or a hash.
+PLANTED = re.compile(r"PLANT|(?<![\w.])7133\d(?!\w)", re.I)
 HAND_OVER = ToolCall("transfer_to_human_agents", {"summary": "The customer asks for help."})
 CLUMSY = [
     Message("assistant", "Hello"),

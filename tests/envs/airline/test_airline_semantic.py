@@ -270,6 +270,7 @@ def test_an_undone_write_to_another_reservation_fails(small_world: AirlineWorld)
         ("It was 1628.0 dollars", True),
         ("(1628)", True),
         ("Between 1600 and 1,628", True),
+        ("Of 5,1628,12 it is the second.", True),
         ("You paid $16280.", False),
         ("You paid $916289.", False),
         ("You paid $1,6280.", False),
