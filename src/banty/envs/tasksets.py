@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from banty.envs.baselines import do_nothing
 from banty.errors import InputError
 from banty.records import JSON, Baselines, Env, Expert, Task, generator, sha256_json
-
-Choice = TypeVar("Choice")
 
 
 class Tasks:
@@ -79,7 +77,7 @@ def check_place(env: str, splits: Mapping[str, int], split: str, index: int = 0)
         raise InputError(f"{env} {split} has tasks 0 to {splits[split] - 1}; {index} was asked for")
 
 
-def one_of(name: str, value: Choice, choices: Any) -> Choice:
+def one_of(name: str, value: Any, choices: Any) -> Any:
     """`value`, or InputError naming what `choices`, a Literal type, allows."""
     allowed = get_args(choices)
     if value not in allowed:
