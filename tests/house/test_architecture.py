@@ -29,7 +29,7 @@ ARROWS: dict[str, set[str]] = {
         *("evals", "train", "models", "policies", "learn"),
     },
 }
-EVERYONE_MAY = {"errors"}
+EVERYONE_MAY = {"errors", "blocking"}
 TEST_HELPERS = {"testing"}  # beside the rooms: what environment authors import in their tests
 
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from banty.envs.airline.tasks import GeneratedTasks
-from banty.errors import InputError, PolicyFault
+from banty.errors import BudgetExhausted, InputError, PolicyFault
 from banty.policies.endpoint import ChatEndpoint
 from banty.policies.openai_form import NO_ANSWER, message_from_openai, messages_as_text, messages_to_openai
 from banty.records import (
@@ -437,7 +437,6 @@ def test_errors_are_one_sentence_with_what_to_do(monkeypatch: pytest.MonkeyPatch
         (httpx.Response(200, json=[1]), "no JSON object"),
         (httpx.Response(200, json={"choices": []}), "without choices"),
         (httpx.Response(200, json={"choices": [{"finish_reason": "stop"}]}), "without a message"),
-        (answer({"content": " "}), "neither text nor a call (finish_reason 'stop')"),
         (answer({"content": None}, "content_filter"), "content_filter"),
         (httpx.Response(200, json={"error": {"code": 400, "message": "no credit"}}), "(status 400: no credit)"),
         (httpx.Response(200, content=b" " * (17 << 20)), "more than the 16 MiB"),
@@ -657,3 +656,10 @@ def _cancellation(tasks: GeneratedTasks) -> tuple[int, str]:
         if len(requests) == 1 and only.intent == "cancel" and only.right == "do" and "reservation_id" in only.says:
             return index, only.reservation_id
     raise AssertionError("the generator makes allowed cancellations")
+
+
+def test_a_conversation_that_outgrew_the_model_is_a_cap_and_silence_is_an_answer() -> None:
+    words = "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens."
+    with pytest.raises(BudgetExhausted, match="maximum context"):
+        ask(lambda request: httpx.Response(400, json={"error": {"message": words}}))
+    assert ask(lambda request: answer({"content": ""})).message == Message("assistant")

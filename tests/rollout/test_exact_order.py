@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pytest
 from tests.rollout.puppets import Chatter, Stage, Voice, assert_freed, perform, task
 
-from banty.envs.blocking import run_blocking
+from banty.blocking import run_blocking
 from banty.records import (
     Capability,
     Completion,

@@ -42,9 +42,20 @@ def test_what_is_no_run_is_not_opened(tmp_path: Path) -> None:
 
 def test_a_run_is_not_made_where_a_file_is(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(StoreError, match="could not make the run folder"):
+    with pytest.raises(InputError, match="not empty"):
         RunFolder.create(tmp_path / "file", {})
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_run_takes_no_folder_with_somebodys_files(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    (folder / "rollouts" / "step-000000").mkdir(parents=True)
+    (folder / "rollouts" / "step-000000" / "x").write_text("mine")
+    with pytest.raises(InputError, match="folder of its own"):
+        RunFolder.create(folder, {})
+    assert [path.name for path in folder.iterdir()] == ["rollouts"]
+    (tmp_path / "empty").mkdir()
+    assert RunFolder.create(tmp_path / "empty", {"a": 1}).read_json("recipe.json") == {"a": 1}
 
 
 def test_the_manifest_is_last_so_that_a_half_made_run_can_be_made_again(

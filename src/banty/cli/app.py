@@ -8,11 +8,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from banty import __version__
 from banty.cli import show
-from banty.cli.choices import expert_of, fresh_folder, options_of, policy_of, roles_of, taskset_of
+from banty.cli.choices import expert_of, fresh_folder, options_of, policy_of, prices_of, roles_of, taskset_of
 from banty.cli.evaluate import eval_plan_json, run_eval
 from banty.cli.inspection import (
     lapses_of,
@@ -23,7 +22,8 @@ from banty.cli.inspection import (
     stored_rollouts,
     task_json,
 )
-from banty.cli.training import check_recipe, open_run, reopen_run, run_training
+from banty.cli.plain import plain, visible
+from banty.cli.training import check_recipe, open_run, reopen_run, run_training, with_whole_options
 from banty.envs.registry import BUILT_IN, installed, make_taskset
 from banty.envs.scaffold import class_prefix, new_env
 from banty.errors import InputError
@@ -93,13 +93,16 @@ def train(
 
         banty train recipes/habits.toml train.steps=10 policy.lapse=0.2 --out runs/short
     """
-    if resume and (recipe or overrides):
-        raise InputError("--resume goes on with the run's own recipe; leave the recipe and overrides out")
+    if resume and (recipe or overrides or out or seed is not None):
+        raise InputError("--resume goes on with the run's own recipe in its own folder; leave everything else out")
     if not recipe and not resume:
         raise InputError("name a recipe, such as recipes/habits.toml, or a run folder with --resume")
     console = Console()
     if resume:
         run, resolved = reopen_run(Path(resume))
+        if dry_run:
+            _print_json(to_mapping(resolved))
+            return
     else:
         changes = [*(overrides or []), *([f"train.seed={seed}"] if seed is not None else [])]
         resolved = load_recipe(RLRecipe, recipe, changes)
@@ -107,6 +110,7 @@ def train(
         if dry_run:
             _print_json(to_mapping(resolved))
             return
+        resolved = with_whole_options(resolved)
         run = open_run(resolved, fresh_folder(out, f"train-{Path(recipe).stem}"))
     comparison = run_training(resolved, run, allow_code, quiet=as_json)
     if as_json:
@@ -127,9 +131,12 @@ def evaluate(
     tasks: Annotated[int | None, typer.Option(help="The first N tasks of the split; all if not given.")] = 100,
     trials: Annotated[int, typer.Option(help="Episodes per task.")] = 4,
     temperature: Annotated[float, typer.Option(help="Sampling temperature of the policy.")] = 1.0,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens after which one answer is cut.")] = None,
     max_turns: Annotated[int, typer.Option(help="Turns after which an episode is cut and has failed.")] = 30,
     concurrency: Annotated[int, typer.Option(help="Episodes live at once.")] = 64,
     user: User = "",
+    user_temperature: Annotated[float, typer.Option(help="Sampling temperature of --user.")] = 0.0,
+    price: Annotated[str, typer.Option(help="IN,OUT: dollars per million prompt and sampled tokens.")] = "",
     tool_calls: Annotated[
         str, typer.Option(help="How an endpoint gives calls: native, or text as hermes or qwen_xml.")
     ] = "native",
@@ -154,14 +161,17 @@ def evaluate(
     if resume and not out:
         raise InputError("--resume needs --out FOLDER, the evaluation to go on with")
     taskset = taskset_of(env, option or [], allow_code)
-    chosen = policy_of(policy, taskset, tool_calls)
-    cast = Cast(chosen.policy, roles_of(taskset, user))
+    chosen = policy_of(policy, taskset, tool_calls, prices_of(price))
+    roles = roles_of(taskset, user)
+    cast = Cast(
+        chosen.policy, roles, role_params={role: SamplingParams(temperature=user_temperature) for role in roles}
+    )
     plan = EvalPlan(
         split=split,
         num_tasks=tasks,
         num_trials=trials,
         seed=seed,
-        params=SamplingParams(temperature=temperature),
+        params=SamplingParams(temperature=temperature, max_tokens=max_tokens),
         limits=Limits(max_turns=max_turns),
         concurrency=concurrency,
         exact=chosen.exact and not user,
@@ -169,7 +179,8 @@ def evaluate(
     plan.check(taskset)
     check_roles(taskset, cast)
     if dry_run:
-        _print_json(eval_plan_json(plan, taskset, cast))
+        _check_free(out, resume)
+        _print_json(eval_plan_json(plan, taskset, chosen, cast))
         return
     folder = fresh_folder(out, f"eval-{taskset.env.replace('/', '-')}")
     card = run_eval(
@@ -188,6 +199,12 @@ def evaluate(
         return
     show.show_card(Console(), card)
     print(f"card: {folder / 'card.json'}")
+
+
+def _check_free(out: str, resume: bool) -> None:
+    """What the real command would say of the folder."""
+    if out and not resume and Path(out).exists() and any(Path(out).iterdir()):
+        raise InputError(f"{out} is there and not empty; name another --out, or add --resume to go on with a run in it")
 
 
 @app.command("compare")
@@ -216,7 +233,7 @@ def inspect(
     folder: Annotated[str, typer.Argument(help="A run, an evaluation, or a store of rollouts.")],
     rollout: Annotated[str, typer.Option(help="Show this one, turn by turn; part of an id will do.")] = "",
     failed: Annotated[bool, typer.Option("--failed", help="Only those that failed or errored.")] = False,
-    limit: Annotated[int, typer.Option(help="List at most so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="List at most so many.")] = 20,
     replay: Annotated[bool, typer.Option("--replay", help="Run them again offline and compare everything.")] = False,
     as_json: AsJson = False,
     allow_code: AllowCode = False,
@@ -227,14 +244,14 @@ def inspect(
 
         banty inspect runs/eval-airline-mini-001 --failed
 
-        banty inspect runs/eval-airline-mini-001 --rollout test:3
+        banty inspect runs/eval-airline-mini-001 --rollout test:3:0#0
     """
     rollouts = stored_rollouts(Path(folder))
     console = Console()
     if replay:
         wanted = [rollout_of(rollouts, rollout)] if rollout else rollouts
         report = replay_stored(Path(folder), rollouts, wanted, allow_code)
-        _print_json(report) if as_json else print(replay_sentence(report))
+        _print_json(report) if as_json else print(visible(replay_sentence(report)))
         raise typer.Exit(1 if report["differ"] else 0)
     if rollout:
         found = rollout_of(rollouts, rollout)
@@ -294,7 +311,7 @@ def list_tasks(
     env: Annotated[str, typer.Argument(help="Environment.")] = "airline/mini",
     option: Options = None,
     split: Split = "train",
-    count: Annotated[int, typer.Option(help="How many, from the first on.")] = 5,
+    count: Annotated[int, typer.Option(min=1, help="How many, from the first on.")] = 5,
     seed: Seed = 0,
     user: User = "",
     reveal: Annotated[bool, typer.Option("--reveal", help="Also show what only the author may know.")] = False,
@@ -319,12 +336,12 @@ def list_tasks(
         return
     console = Console()
     for task in shown:
-        console.print(Text(f"{task['env']} {task['split']} {task['index']}", style="bold"))
+        console.print(plain(f"{task['env']} {task['split']} {task['index']}", style="bold"))
         for message in task["opening"]:
-            console.print(Text(f"  {message['role']}: {message['content']}"))
+            console.print(plain(f"  {message['role']}: {message['content']}"))
         for name in ("detail", "private"):
             if name in task:
-                console.print(Text(f"  {name}: {json.dumps(task[name], ensure_ascii=False)}", style="dim"))
+                console.print(plain(f"  {name}: {json.dumps(task[name], ensure_ascii=False)}", style="dim"))
     sizes = ", ".join(f"{name} {size}" for name, size in taskset.splits.items())
     print(f"{taskset.env}: {sizes} tasks")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from banty.models.habits import HabitWeights
 from banty.policies.endpoint import ChatEndpoint, ToolCalls
 from banty.policies.habits import HabitPolicy
 from banty.policies.scripted import expert_policy
-from banty.records import Expert, Policy, Taskset
+from banty.records import JSON, Expert, Policy, Taskset, sha256_json
 
 KEY_ENV, USER_KEY_ENV = "BANTY_API_KEY", "BANTY_USER_API_KEY"
 CARELESS = 0.3
@@ -24,11 +25,13 @@ CARELESS = 0.3
 
 
 class Chosen(NamedTuple):
-    """A policy, how to read its decisions if it is made of habits, and whether it repeats itself exactly."""
+    """A policy, how to read its decisions if it is made of habits, whether it repeats itself exactly, and what tells
+    it apart from others of its name."""
 
     policy: Policy
     decode: Decode | None = None
     exact: bool = True
+    details: Mapping[str, JSON] = {}
 
 
 def options_of(pairs: Sequence[str]) -> dict[str, Any]:
@@ -42,7 +45,26 @@ def options_of(pairs: Sequence[str]) -> dict[str, Any]:
             options[key] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             options[key] = text
-    return options
+    return with_whole_paths(options)
+
+
+def with_whole_paths(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with the path in `data`, if any, made absolute: a stored run finds it from any folder."""
+    whole = dict(options)
+    if isinstance(whole.get("data"), str):
+        whole["data"] = str(Path(whole["data"]).expanduser().resolve())
+    return whole
+
+
+def prices_of(text: str) -> tuple[float, float]:
+    """Dollars per million prompt and sampled tokens, from `IN,OUT`."""
+    if not text:
+        return 0.0, 0.0
+    try:
+        prompt, sampled = map(float, text.split(","))
+    except ValueError:
+        raise InputError(f"--price {text!r} is not IN,OUT: dollars per million prompt and sampled tokens") from None
+    return prompt, sampled
 
 
 def taskset_of(env: str, pairs: Sequence[str], allow_code: bool) -> Taskset:
@@ -56,10 +78,13 @@ def expert_of(taskset: Taskset) -> Expert:
     return expert
 
 
-def policy_of(spec: str, taskset: Taskset, tool_calls: str = "native") -> Chosen:
+def policy_of(
+    spec: str, taskset: Taskset, tool_calls: str = "native", prices: tuple[float, float] = (0.0, 0.0)
+) -> Chosen:
     """The policy a person named: a built-in name, a folder of weights or a run, or an endpoint's URL."""
     if spec.startswith(("http://", "https://")):
-        return Chosen(endpoint_of(spec, tool_calls), exact=False)
+        details = {"url": spec, "tool_calls": tool_calls}
+        return Chosen(endpoint_of(spec, tool_calls, prices), exact=False, details=details)
     baselines = taskset.baselines().policies
     if spec in baselines:
         return Chosen(PerTaskPolicy(spec, baselines[spec]))
@@ -79,17 +104,26 @@ def policy_of(spec: str, taskset: Taskset, tool_calls: str = "native") -> Chosen
 
 
 def habits_of(expert: Expert, weights: HabitWeights, name: str) -> Chosen:
-    return Chosen(HabitPolicy(expert, weights, name), weights.decisions)
+    details = {"weights_sha256": sha256_json([list(weights.points), weights.logits.tolist()])}
+    return Chosen(HabitPolicy(expert, weights, name), weights.decisions, details=details)
 
 
-def endpoint_of(spec: str, tool_calls: str = "native", key_env: str = KEY_ENV) -> ChatEndpoint:
+def endpoint_of(
+    spec: str, tool_calls: str = "native", prices: tuple[float, float] = (0.0, 0.0), key_env: str = KEY_ENV
+) -> ChatEndpoint:
     """An endpoint from `URL` or `URL#MODEL`.
 
     Its key, if it needs one, is in a variable of Banty's own: a key meant for one service is never sent to whatever
     URL was typed.
     """
     url, _, model = spec.partition("#")
-    return ChatEndpoint(url, model=model, api_key_env=key_env, tool_calls=one_of("--tool-calls", tool_calls, ToolCalls))
+    return ChatEndpoint(
+        url,
+        model=model,
+        api_key_env=key_env,
+        price_per_million=prices,
+        tool_calls=one_of("--tool-calls", tool_calls, ToolCalls),
+    )
 
 
 def roles_of(taskset: Taskset, user: str) -> Mapping[str, Policy]:
@@ -115,7 +149,11 @@ def fresh_folder(out: str, stem: str) -> Path:
     """The folder a person named, or the next free `runs/STEM-NNN`."""
     if out:
         return Path(out)
-    number = 1
-    while (folder := Path("runs") / f"{stem}-{number:03d}").exists():
-        number += 1
+    for number in itertools.count(1):
+        folder = Path("runs") / f"{stem}-{number:03d}"
+        try:
+            folder.mkdir(parents=True)  # made at once, so that two commands never take the same
+        except FileExistsError:
+            continue
+        break
     return folder

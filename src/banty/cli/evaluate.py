@@ -10,11 +10,15 @@ from typing import Any
 from banty.cli.choices import Chosen
 from banty.cli.progress import Meter
 from banty.cli.running import run_async
-from banty.errors import InputError
-from banty.evals import Card, EvalPlan, evaluate, make_card, run_baselines
+from banty.errors import BantyError, InputError
+from banty.evals import Card, EvalPlan, evaluate, make_card, num_done, run_baselines
 from banty.records import Rollout, Taskset
 from banty.rollout import Cast, Store
 from banty.runs.folder import RunFolder, manifest, write_json
+
+
+class NothingScored(BantyError):
+    """An evaluation ended without one scored episode; what happened is stored."""
 
 
 def run_eval(
@@ -31,37 +35,48 @@ def run_eval(
     quiet: bool = False,
 ) -> Card:
     """Evaluate into `folder`: rollouts in shards, then `card.json`. Raises InputError for a folder that is taken."""
-    identity = plan.identity(taskset, chosen.policy.name, cast.roles)
-    _claim(folder, {"kind": "eval", "options": dict(options), **identity}, resume)
+    identity = identity_of(plan, taskset, chosen, cast)
+    claim(folder, {"kind": "eval", "options": dict(options), **identity}, resume)
     size = plan.num_tasks or taskset.splits[plan.split]
     kept = kept or f"finished episodes are kept; go on with the same command and --out {folder} --resume"
     started = time.perf_counter()
     succeeded = scored = 0
 
+    store = Store(folder / "rollouts")
+    done = num_done(store)
     with Meter(f"eval {taskset.env}", size * plan.num_trials, "episodes", quiet) as meter:
 
         def on_finished(rollout: Rollout) -> None:
-            nonlocal succeeded, scored
+            nonlocal succeeded, scored, done
+            done += 1
             scored += rollout.scored
             succeeded += bool(rollout.outcome.success)
-            meter.advance(f"success {succeeded / scored:.2f}" if scored else "")
+            meter.advance(f"success {succeeded / scored:.2f}" if scored else "", done)
 
-        work = evaluate(plan, taskset, cast, Store(folder / "rollouts"), on_finished)
+        work = evaluate(plan, taskset, cast, store, on_finished)
         rollouts = run_async(work, kept)
     wall_s = time.perf_counter() - started
     played = run_async(run_baselines(plan, taskset), kept) if baselines else {}
     card = make_card(identity, rollouts, played, wall_s, chosen.decode)
     write_json(folder / "card.json", card.data)
+    if not any(rollout.scored for rollout in rollouts):
+        first = rollouts[0]
+        raise NothingScored(
+            f"none of {len(rollouts)} episodes could be scored; the first is {first.status} ({first.cause}: "
+            f"{first.detail}). Mend that and add --out {folder} --resume"
+        )
     return card
 
 
-def _claim(folder: Path, wanted: Mapping[str, Any], resume: bool) -> None:
+def identity_of(plan: EvalPlan, taskset: Taskset, chosen: Chosen, cast: Cast) -> dict[str, Any]:
+    return plan.identity(taskset, chosen.policy.name, cast.roles, details=chosen.details, role_params=cast.role_params)
+
+
+def claim(folder: Path, wanted: Mapping[str, Any], resume: bool) -> None:
     """Make the folder this evaluation's own, or check that it is."""
-    if not (folder / "manifest.json").exists():
+    if not resume:
         RunFolder.create(folder, wanted)
         return
-    if not resume:
-        raise InputError(f"{folder} already holds a run; name another --out, or add --resume to go on with it")
     found = RunFolder.open(folder).read_json("recipe.json")
     differs = [key for key in wanted if found.get(key) != wanted[key]]
     if differs:
@@ -71,11 +86,11 @@ def _claim(folder: Path, wanted: Mapping[str, Any], resume: bool) -> None:
         )
 
 
-def eval_plan_json(plan: EvalPlan, taskset: Taskset, cast: Cast) -> dict[str, object]:
+def eval_plan_json(plan: EvalPlan, taskset: Taskset, chosen: Chosen, cast: Cast) -> dict[str, object]:
     """What `--dry-run` prints: the evaluation's identity and size."""
     size = plan.num_tasks or taskset.splits[plan.split]
     return {
-        **plan.identity(taskset, cast.agent.name, cast.roles),
+        **identity_of(plan, taskset, chosen, cast),
         "num_episodes": size * plan.num_trials,
         "manifest": manifest(),
     }

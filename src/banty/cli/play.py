@@ -14,12 +14,12 @@ from typing import Literal
 from rich.console import Console
 from rich.text import Text
 
+from banty.blocking import run_blocking
 from banty.chat import signature_line
 from banty.chat.wording import listed, nearest
 from banty.cli.running import run_async
 from banty.cli.show import number
 from banty.cli.typed import read_answer
-from banty.envs.blocking import run_blocking
 from banty.errors import InputError, PolicyFault
 from banty.records import (
     Capability,

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from banty.cli.plain import plain
 from banty.evals import Card, CardComparison
 from banty.records import Message, Rollout, Turn
 
@@ -33,7 +33,7 @@ def _p(value: float | None) -> str:
 def show_card(console: Console, card: Card) -> None:
     data = card.data
     identity = data["identity"]
-    table = Table(title=Text(card.title), show_header=False, title_justify="left")
+    table = Table(title=plain(card.title), show_header=False, title_justify="left")
     table.add_column("what")
     table.add_column("value")
     rows: list[tuple[str, str]] = [
@@ -51,11 +51,16 @@ def show_card(console: Console, card: Card) -> None:
         ("grader, user", f"{identity['provenance'].get('grader', '-')}, {_user(identity)}"),
         ("temperature, seed", f"{identity['params']['temperature']:g}, {identity['seed']}"),
         ("tasks", f"{len(data['tasks'])} x {identity['num_trials']}, sha256 {identity['tasks_sha256'][:12]}"),
-        ("cost", f"${data['cost']['usd']:.2f}, {data['cost']['wall_s']:.1f} s"),
+        ("cost", _cost(data["cost"])),
     ]
     for what, value in rows:
-        table.add_row(Text(what), Text(value))
+        table.add_row(plain(what), plain(value))
     console.print(table)
+
+
+def _cost(cost: Mapping[str, Any]) -> str:
+    usd = "unknown price" if cost["usd"] is None else f"${cost['usd']:.2f}"
+    return f"{usd}, {cost['prompt_tokens']} prompt and {cost['sampled_tokens']} sampled tokens, {cost['wall_s']:.1f} s"
 
 
 def _user(identity: Mapping[str, Any]) -> str:
@@ -72,7 +77,7 @@ def _episodes(data: Mapping[str, Any]) -> str:
 
 def show_comparison(console: Console, comparison: CardComparison) -> None:
     result = comparison.result
-    table = Table(title=Text("paired by task: B minus A"), show_header=False, title_justify="left")
+    table = Table(title=plain("paired by task: B minus A"), show_header=False, title_justify="left")
     table.add_column("what")
     table.add_column("value")
     a, b = comparison.first, comparison.second
@@ -85,7 +90,7 @@ def show_comparison(console: Console, comparison: CardComparison) -> None:
         ("verdict", f"B is {result.verdict}" if result.verdict in ("better", "worse") else result.verdict),
         *(("note", note) for note in comparison.notes),
     ):
-        table.add_row(Text(what), Text(value))
+        table.add_row(plain(what), plain(value))
     console.print(table)
 
 
@@ -93,7 +98,7 @@ def show_training(console: Console, comparison: CardComparison, words: Mapping[s
     """Before and after training: the success rates, and the habits that changed most."""
     before, after = comparison.first, comparison.second
     identity = before.data["identity"]
-    table = Table(title=Text(f"{identity['env']}, held-out {identity['split']} tasks"), title_justify="left")
+    table = Table(title=plain(f"{identity['env']}, held-out {identity['split']} tasks"), title_justify="left")
     for column in ("", "before", "after"):
         table.add_column(column)
     rows = [("success (pass^1)", before.data["success"], after.data["success"])]
@@ -103,16 +108,16 @@ def show_training(console: Console, comparison: CardComparison, words: Mapping[s
         if k != "1" and k in after.data["pass_hat"]
     ]
     for what, first, second in rows:
-        table.add_row(Text(what), Text(interval(first)), Text(interval(second)))
+        table.add_row(plain(what), plain(interval(first)), plain(interval(second)))
     for point in _changed_most(before, after, 3):
         first, second = before.data["habits"][point], after.data["habits"][point]
-        table.add_row(Text(f"habit: {words.get(point, point)}"), Text(interval(first)), Text(interval(second)))
+        table.add_row(plain(f"habit: {words.get(point, point)}"), plain(interval(first)), plain(interval(second)))
     for name, baseline in after.data["baselines"].items():
-        table.add_row(Text(f"baseline {name}"), Text(interval(baseline)), Text(""))
+        table.add_row(plain(f"baseline {name}"), plain(interval(baseline)), plain(""))
     console.print(table)
     difference = comparison.result.difference
     console.print(
-        Text(
+        plain(
             f"difference {difference}, paired over {comparison.result.num_tasks} tasks x {identity['num_trials']} "
             f"trials, minimum detectable {number(comparison.result.mde)}: {comparison.result.verdict}"
         )
@@ -136,31 +141,31 @@ def show_rollouts(console: Console, rollouts: Sequence[Rollout]) -> None:
         status = f"{rollout.status} {rollout.cause}".strip()
         why = rollout.outcome.reason or rollout.detail
         values = (rollout.rollout_id, status, success, str(len(rollout.agent_turns)), why)
-        table.add_row(*(Text(value) for value in values))
+        table.add_row(*(plain(value) for value in values))
     console.print(table)
 
 
 def show_rollout(console: Console, rollout: Rollout, words: Mapping[str, Sequence[str]] | None = None) -> None:
     """One conversation, turn by turn. `words` says what a habit policy decided, by turn index."""
-    console.print(Text(f"{rollout.rollout_id}  {rollout.policy} version {rollout.version}", style="bold"))
+    console.print(plain(f"{rollout.rollout_id}  {rollout.policy} version {rollout.version}", style="bold"))
     for message in rollout.opening:
         _show_message(console, message)
     for turn in rollout.turns:
         _show_turn(console, turn, (words or {}).get(str(turn.index), ()))
     outcome = rollout.outcome
     verdict = {True: "success", False: "failure", None: "unscored"}[outcome.success]
-    console.print(Text(f"{rollout.status} {rollout.cause} {rollout.detail}".strip() + f": {verdict} {outcome.reason}"))
+    console.print(plain(f"{rollout.status} {rollout.cause} {rollout.detail}".strip() + f": {verdict} {outcome.reason}"))
     for name, value in outcome.components.items():
-        console.print(Text(f"  {name:<20} {number(value, 1)}"))
+        console.print(plain(f"  {name:<20} {number(value, 1)}"))
 
 
 def _show_turn(console: Console, turn: Turn, decided: Sequence[str]) -> None:
     if turn.actor != "agent":
-        console.print(Text(f"  [{turn.actor} was asked] {turn.message.content}", style="dim"))
+        console.print(plain(f"  [{turn.actor} was asked] {turn.message.content}", style="dim"))
         return
     _show_message(console, turn.message, turn.index)
     for words in decided:
-        console.print(Text(f"      lapse: {words}", style="yellow"))
+        console.print(plain(f"      lapse: {words}", style="yellow"))
     for message in turn.observation:
         _show_message(console, message)
 
@@ -174,4 +179,4 @@ def _show_message(console: Console, message: Message, index: int | None = None) 
     lines += [f"{call.name}({json.dumps(dict(call.arguments), ensure_ascii=False)})" for call in message.calls]
     lines += [f"(broken call: {fault.message}) {fault.raw}" for fault in message.faults]
     text = f"{place}{message.role}: " + "\n      ".join(lines)
-    console.print(Text(text, style=_STYLES[message.role]))
+    console.print(plain(text, style=_STYLES[message.role]))

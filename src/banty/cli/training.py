@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from banty.cli.choices import expert_of, habits_of
+from banty.cli.choices import expert_of, habits_of, with_whole_paths
 from banty.cli.evaluate import run_eval
 from banty.cli.progress import Meter
 from banty.cli.running import run_async
@@ -60,6 +60,13 @@ def run_training(recipe: RLRecipe, run: RunFolder, allow_code: bool, quiet: bool
         "result.json", {**comparison.to_json(), "before": before.data["success"], "after": after.data["success"]}
     )
     return comparison
+
+
+def with_whole_options(recipe: RLRecipe) -> RLRecipe:
+    """The recipe with paths in its environment's options made absolute."""
+    return dataclasses.replace(
+        recipe, env=dataclasses.replace(recipe.env, options=with_whole_paths(recipe.env.options))
+    )
 
 
 def _kept(run: RunFolder) -> str:
@@ -117,7 +124,7 @@ def _evaluate(
         chosen,
         Cast(chosen.policy),
         folder,
-        resume=folder.exists(),
+        resume=(folder / "manifest.json").exists(),
         baselines=when == "after",
         options=recipe.env.options,
         kept=_kept(run),

@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
+from banty.blocking import run_blocking
 from banty.chat.schemas import argument_checker, schema_of
-from banty.envs.blocking import run_blocking
 from banty.envs.state import State
 from banty.errors import BudgetExhausted, InputError, ToolError
 from banty.records import (

@@ -2,6 +2,16 @@
 
 from banty.evals.card import Card, make_card, read_card
 from banty.evals.compare import CardComparison, compare_cards
-from banty.evals.suite import EvalPlan, evaluate, run_baselines
+from banty.evals.suite import EvalPlan, evaluate, num_done, run_baselines
 
-__all__ = ["Card", "CardComparison", "EvalPlan", "compare_cards", "evaluate", "make_card", "read_card", "run_baselines"]
+__all__ = [
+    "Card",
+    "CardComparison",
+    "EvalPlan",
+    "compare_cards",
+    "evaluate",
+    "make_card",
+    "num_done",
+    "read_card",
+    "run_baselines",
+]

@@ -102,7 +102,13 @@ def read_card(path: str | Path) -> Card:
     missing = [name for name in ("identity", "success", "tasks") if name not in data]
     if missing:
         raise InputError(f"{file} is a damaged result card: it has no {', '.join(missing)}")
-    return Card(data)
+    card = Card(data)
+    try:
+        _ = card.title, card.success, [task["id"] for task in data["tasks"]], card.successes
+        _ = [data["identity"][name] for name in ("env", "split", "seed", "tasks_sha256", "params", "provenance")]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file} is a damaged result card: {type(error).__name__} {error}") from error
+    return card
 
 
 def habit_table(rollouts: Sequence[Rollout], decode: Decode) -> dict[str, JSON]:
@@ -166,10 +172,13 @@ def _behaviour(rollouts: Sequence[Rollout]) -> dict[str, float | None]:
 def _cost(rollouts: Sequence[Rollout], wall_s: float) -> dict[str, float | None]:
     turns = [turn for rollout in rollouts for turn in rollout.turns]
     solved = sum(bool(rollout.outcome.success) for rollout in rollouts)
-    usd = sum(turn.cost_usd for turn in turns)
+    total = sum(turn.cost_usd for turn in turns)
+    # Tokens without ids come from somebody's server: without a price what they cost is unknown, not nothing.
+    unpriced = total == 0.0 and any(turn.prompt_tokens and turn.segment is None for turn in turns)
+    usd = None if unpriced else total
     return {
         "usd": usd,
-        "usd_per_solved": usd / solved if solved else None,
+        "usd_per_solved": usd / solved if usd is not None and solved else None,
         "prompt_tokens": sum(turn.prompt_tokens for turn in turns),
         "sampled_tokens": sum(turn.sampled_tokens for turn in turns),
         "wall_s": wall_s,

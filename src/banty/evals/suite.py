@@ -30,7 +30,10 @@ SHARD_SIZE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class EvalPlan:
-    """Which episodes an evaluation consists of. Everything here, and the tasks themselves, makes its identity."""
+    """Which episodes an evaluation consists of.
+
+    All but `concurrency` and `exact`, which say only how they are run, is part of the evaluation's identity.
+    """
 
     split: str = "test"
     num_tasks: int | None = None
@@ -49,13 +52,27 @@ class EvalPlan:
             raise InputError(f"{taskset.env} {self.split} has {size} tasks; {self.num_tasks} were asked for")
         if self.num_trials < 1:
             raise InputError(f"{self.num_trials} trials were asked for; it takes at least 1")
+        for name, value in (("max_turns", self.limits.max_turns), ("concurrency", self.concurrency)):
+            if value < 1:
+                raise InputError(f"{name} is {value}; it takes at least 1")
+        if self.params.max_tokens is not None and self.params.max_tokens < 1:
+            raise InputError(f"max_tokens is {self.params.max_tokens}; it takes at least 1")
         if not 0 <= self.params.temperature < math.inf:
             raise InputError(f"the temperature is {self.params.temperature}; it takes a finite number, 0 or more")
 
     def identity(
-        self, taskset: Taskset, policy_name: str, roles: Mapping[str, Policy] | None = None
+        self,
+        taskset: Taskset,
+        policy_name: str,
+        roles: Mapping[str, Policy] | None = None,
+        *,
+        details: Mapping[str, JSON] | None = None,
+        role_params: Mapping[str, SamplingParams] | None = None,
     ) -> dict[str, JSON]:
-        """What has to be equal for finished episodes to be part of the same evaluation."""
+        """What has to be equal for finished episodes to be part of the same evaluation.
+
+        `details` tells policies of one name apart: the hash of their weights, how an endpoint is asked.
+        """
         return {
             "env": taskset.env,
             "split": self.split,
@@ -63,7 +80,9 @@ class EvalPlan:
             "num_trials": self.num_trials,
             "seed": self.seed,
             "policy": policy_name,
+            "policy_details": dict(details or {}),
             "roles": {role: policy.name for role, policy in (roles or {}).items()},
+            "role_params": {role: dataclasses.asdict(params) for role, params in (role_params or {}).items()},
             "params": dataclasses.asdict(self.params),
             "limits": dataclasses.asdict(self.limits),
             "tasks_sha256": taskset.fingerprint(self.split, self.num_tasks, self.seed),
@@ -112,6 +131,11 @@ async def evaluate(
     finally:
         flush()
     return [finished[spec.rollout_id] for spec in specs]
+
+
+def num_done(store: Store) -> int:
+    """How many episodes a store holds that will not be run again."""
+    return sum(_is_done(rollout) for rollout in latest_roots(store).values())
 
 
 def latest_roots(store: Store | None) -> dict[str, Rollout]:

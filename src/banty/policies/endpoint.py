@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, get_args
@@ -12,7 +13,7 @@ from typing import Any, Literal, get_args
 import httpx
 
 from banty.chat import Check, Format
-from banty.errors import InputError, PolicyFault
+from banty.errors import BudgetExhausted, InputError, PolicyFault
 from banty.policies.json_http import JsonService
 from banty.policies.openai_form import message_from_openai, messages_as_text, messages_to_openai
 from banty.records import JSON, Capability, Completion, SampleRequest, SamplingParams
@@ -21,6 +22,7 @@ ToolCalls = Literal["native", "hermes", "qwen_xml"]
 ToolsIn = Literal["prompt", "template"]
 
 _NOT_EXTRA = ("model", "messages", "tools", "n", "stream")
+_OUTGROWN = re.compile(r"maximum context|context[ _](length|window)|prompt is too long|too many (input )?tokens", re.I)
 _log = logging.getLogger(__name__)
 
 
@@ -84,7 +86,13 @@ class ChatEndpoint:
         return f"{self._model}@{self._service.host}"
 
     async def sample(self, request: SampleRequest) -> Completion:
-        answer = await self._service.request("POST", "/chat/completions", self._body(request), request.session)
+        try:
+            answer = await self._service.request("POST", "/chat/completions", self._body(request), request.session)
+        except PolicyFault as fault:
+            # A conversation that has outgrown the model is the agent's doing: a cap it ran into, not an outage.
+            if _OUTGROWN.search(str(fault)):
+                raise BudgetExhausted("tokens", str(fault)) from fault
+            raise
         return self._completion(answer, request)
 
     async def release(self, session: str) -> None:
@@ -124,8 +132,9 @@ class ChatEndpoint:
             text_format=self._format,
             check=self._check,
         )
-        # To be cut off before the first word, in the middle of reasoning, is the policy's own doing, and counts.
-        if not (message.content.strip() or message.calls or message.faults or cut):
+        # To say nothing and stop, or to be cut off before the first word, is the policy's own doing and counts; an
+        # answer that something on the way took away is not.
+        if not (message.content.strip() or message.calls or message.faults or reason in ("stop", "length", None)):
             raise PolicyFault(f"{base} answered with neither text nor a call (finish_reason {reason!r})")
         prompt, sampled = self._usage(answer.get("usage"))
         return Completion(

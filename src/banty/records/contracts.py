@@ -140,7 +140,8 @@ class Env(Protocol):
     async def step(self, completion: Completion, host: Host) -> Observation: ...
 
     def outcome(self) -> Outcome:
-        """The verified result, also of an unfinished (truncated) episode. Asked once, before close."""
+        """The verified result, also of an unfinished (truncated) episode. Asked once, before close, on a thread of its
+        own under the step's deadline."""
 
     async def close(self) -> None:
         """Free what the episode held; called exactly once, also after a failed start or a cancellation."""

@@ -80,7 +80,7 @@ class Taskset(Protocol):
         """The pinned task. Raises InputError for a split or an index that does not exist."""
 
     def episode(self, task: Task) -> Env:
-        """A fresh single-use environment for one episode of `task`."""
+        """A fresh single-use environment for one episode of `task`. Quick: what may take long belongs in `start`."""
 
     def baselines(self) -> Baselines:
         """What any result on these tasks is read against."""

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from banty.blocking import run_blocking
 from banty.errors import (
     BudgetExhausted,
     DeadlineFault,
@@ -244,6 +245,7 @@ class _Episode:
         env: Env | None = None
         record: dict[str, Any] = {"status": "completed"}
         try:
+            # On the event loop: an environment made on a thread while its episode is cancelled would never be closed.
             env = guarded(lambda: self.taskset.episode(self.task), EnvironmentFault, "making the environment")
             await self._play(env, record)
         except Truncated as reached:
@@ -301,12 +303,12 @@ class _Episode:
                 if not done and failures >= self.limits.max_consecutive_errors:
                     raise Truncated("errors", f"{failures} turns in a row in which every call failed")
         except BudgetExhausted as spent:
-            record["outcome"] = self._outcome(env)
+            record["outcome"] = await self._outcome(env)
             raise Truncated("budget", str(spent)) from None
         except Truncated:
-            record["outcome"] = self._outcome(env)
+            record["outcome"] = await self._outcome(env)
             raise
-        record["outcome"] = self._outcome(env)
+        record["outcome"] = await self._outcome(env)
 
     def _check_budget(self) -> None:
         left = self.budget
@@ -373,10 +375,10 @@ class _Episode:
     def _limit(self, limit_s: float) -> float:
         return min(limit_s, self.deadline - asyncio.get_running_loop().time())
 
-    def _outcome(self, env: Env) -> Outcome:
+    async def _outcome(self, env: Env) -> Outcome:
         what = "scoring the episode"
         try:
-            scored = env.outcome()
+            scored = await within(run_blocking(env.outcome), self._limit(self.limits.step_timeout_s), what)
         except EpisodeFault:
             raise
         except Exception as error:

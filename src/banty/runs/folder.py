@@ -17,6 +17,7 @@ import datetime
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -43,14 +44,23 @@ class RunFolder:
         folder = Path(path)
         if (folder / "manifest.json").exists():
             raise InputError(f"{folder} already holds a run; name another folder with --out, or --resume it")
-        run = cls(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(
+                f"{folder} is there and not empty; a run takes a folder of its own, name another with --out"
+            )
+        draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            draft.mkdir()
+            write_json(draft / "recipe.json", recipe)
+            write_json(draft / "manifest.json", manifest())
+            draft.rename(folder)  # a run folder has both from its first moment on; an empty one is replaced
+        except BaseException as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            if not isinstance(error, OSError):
+                raise
             raise StoreError(f"could not make the run folder {folder}: {error.strerror or error}") from error
-        run.write_json("recipe.json", recipe)
-        run.write_json("manifest.json", manifest())
-        return run
+        return cls(folder)
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:

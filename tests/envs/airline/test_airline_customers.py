@@ -289,6 +289,7 @@ def test_a_user_who_parrots_the_agent_is_a_simulators_fault(small_world: Airline
     rollout = with_user(small_world, parrot, *(f"Question {number}?" for number in range(20)))
     assert (rollout.status, rollout.cause) == ("errored", "simulator")
     assert "repeats" in rollout.detail
+    assert len(rollout.agent_turns) == ModelCustomer.max_repeats - 1  # the greeting was parroted too
 
 
 def test_saying_yes_again_is_no_parroting(small_world: AirlineWorld) -> None:

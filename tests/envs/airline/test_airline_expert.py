@@ -57,6 +57,13 @@ def test_every_lapse_costs_success_by_itself(mini_tasks: GeneratedTasks, point: 
     assert rate(play(mini_tasks, drawn(mini_tasks, "dev")[:200], expert({point})), "semantic") < 0.97
 
 
+def test_who_gives_up_after_an_error_is_not_talked_out_of_it(mini_tasks: GeneratedTasks) -> None:
+    rollouts = play(mini_tasks, drawn(mini_tasks, "dev"), expert({"error"}))
+    failed = [any(call.error for turn in rollout.agent_turns for call in turn.calls) for rollout in rollouts]
+    assert [rollout.outcome.success for rollout in rollouts] == [not each for each in failed]
+    assert any(failed)
+
+
 def test_who_always_lapses_never_succeeds(mini_tasks: GeneratedTasks) -> None:
     assert rate(play(mini_tasks, drawn(mini_tasks, "dev")[:200], expert(HABITS)), "semantic") < 0.02
 

@@ -526,7 +526,6 @@ def test_a_cancelled_reservation_stops_taking_cancellations(small_world: Airline
     """Every cancellation doubles the payments: an agent that never stops must not take all memory."""
     cancel = ToolCall("cancel_reservation", {"reservation_id": "RES001"})
     records = run_calls(small_world, [cancel] * 40)
-    assert records[0].error == ""
-    assert records[-1].error == "tool"
+    assert [record.error for record in records] == [""] * 10 + ["tool"] * 30
     assert len(records[-1].output) < 1000
     assert records[-1].state_after == records[-1].state_before

@@ -68,7 +68,7 @@ _REQUESTS = re.compile(
     r"|provide|share|tell me|let me know|reply|respond)\b",
     re.I,
 )
-_NOTES = re.compile(r"please note|let me know if|feel free|thank(s| you) for", re.I)
+_NOTES = re.compile(r"please note|let me know if|feel free", re.I)
 _PROPOSES = re.compile(
     r"\(yes|yes ?/ ?no|\byes\b|\bconfirm|shall i|should i|may i\b|can i go|go ahead|proceed"
     r"|(would you|do you) (like|want) me to"
@@ -277,7 +277,11 @@ class ModelCustomer:
             raise SimulatorFault(f"the simulated user wrote {len(content)} characters; {self.max_characters} at most")
         mine = [message.content.strip() for message in self._messages if message.role == "assistant"]
         heard = self._messages[-1].content.strip()
-        self._repeats = self._repeats + 1 if content == heard or (mine and mine[-1] == content) else 0
+        told = [message.content.strip() for message in self._messages if message.role == "user"]
+        # The same answer to the same words is what a person would give; going in circles is then the agent's doing.
+        new_words = told[-2:-1] != told[-1:]
+        parrots = content == heard or (new_words and mine[-1:] == [content])
+        self._repeats = self._repeats + 1 if parrots else 0
         if self._repeats >= self.max_repeats:
             raise SimulatorFault(f"the simulated user only repeats what was said: {content[:80]!r}")
 

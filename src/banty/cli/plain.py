@@ -1,0 +1,19 @@
+"""Text from outside, made safe for a terminal."""
+
+from __future__ import annotations
+
+import re
+
+from rich.text import Text
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def plain(text: str, style: str = "") -> Text:
+    """Text that is shown as it is: never read for markup, and with control characters (escape codes) made visible."""
+    return Text(visible(text), style=style)
+
+
+def visible(text: str) -> str:
+    """`text` with every control character but newline and tab replaced by a visible mark."""
+    return _CONTROLS.sub("�", text)
