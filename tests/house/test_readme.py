@@ -39,3 +39,10 @@ def test_the_tree_lists_every_room_and_folder() -> None:
 def test_linked_files_exist() -> None:
     for path in re.findall(r"\b(?:docs|recipes)/[\w.]+\.(?:md|toml)", README):
         assert (ROOT / path).is_file(), path
+
+
+def test_the_demos_result_is_there_with_intervals_and_n() -> None:
+    first_screen = README.split("## Commands")[0]
+    assert len(re.findall(r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", first_screen)) >= 4
+    assert "200 x 4" in first_screen
+    assert "one training seed" in first_screen
