@@ -13,9 +13,8 @@ from banty.envs.airline.customers import GUIDELINES, Customer, ModelCustomer, Si
 from banty.envs.airline.data import AirlineWorld, airline_folder, load_world
 from banty.envs.airline.env import AirlineDesk, Preset, preset
 from banty.envs.airline.rubric import Gold, Grade
-from banty.envs.airline.tasks import GENERATOR_VERSION, CustomerKind
+from banty.envs.airline.tasks import AirlineTasks, CustomerKind
 from banty.envs.airline.tau2tasks import Tau2Task, load_tasks
-from banty.envs.tasksets import Tasks, one_of
 from banty.errors import InputError
 from banty.records import JSON, Baselines, Env, Task
 
@@ -28,7 +27,7 @@ class PublishedCase:
     task: Tau2Task
 
 
-class PublishedTasks(Tasks):
+class PublishedTasks(AirlineTasks):
     """The 50 published tasks, or another task file over the same database, with any policy as the customer.
 
     No script plays them: `customer="model"` needs a policy in the role `user`, and `customer="silent"` serves
@@ -47,12 +46,11 @@ class PublishedTasks(Tasks):
     ) -> None:
         if data is None:
             raise InputError("airline/tau2 needs data=FOLDER: a tau2-bench checkout or its airline data folder")
-        if one_of("customer", customer, CustomerKind) == "scripted":
+        super().__init__(grade, customer)
+        if customer == "scripted":
             raise InputError(
                 "airline/tau2 has no scripted customer; use customer=model with --user, or customer=silent"
             )
-        self._grade = one_of("grade", grade, Grade)
-        self._customer = customer
         self._folder = airline_folder(data)
         self._tasks = load_tasks(tasks or self._folder)
         self.splits = {split: len(ids) for split, ids in self._tasks.splits.items()}
@@ -63,18 +61,8 @@ class PublishedTasks(Tasks):
         self._guidelines = _guidelines(self._folder)
 
     @property
-    def roles(self) -> frozenset[str]:
-        return frozenset({"user"} if self._customer == "model" else ())
-
-    @property
     def provenance(self) -> Mapping[str, JSON]:
-        return {
-            "grader": self._grade,
-            "user": self._customer,
-            "user_version": GENERATOR_VERSION,
-            "world": load_world(self._folder).tag,
-            "tasks_sha256": self._tasks.sha256,
-        }
+        return {**super().provenance, "world": load_world(self._folder).tag, "tasks_sha256": self._tasks.sha256}
 
     def make(self, split: str, index: int, rng: np.random.Generator) -> PublishedCase:
         return PublishedCase(load_world(self._folder), self._tasks.split(split)[index])

@@ -83,7 +83,23 @@ class GeneratedCase:
     scenario: Scenario
 
 
-class GeneratedTasks(Tasks):
+class AirlineTasks(Tasks):
+    """What generated and published tasks share: the grader, and who plays the customer."""
+
+    def __init__(self, grade: Grade, customer: CustomerKind) -> None:
+        self._grade: Grade = one_of("grade", grade, Grade)
+        self._customer: CustomerKind = one_of("customer", customer, CustomerKind)
+
+    @property
+    def roles(self) -> frozenset[str]:
+        return frozenset({"user"} if self._customer == "model" else ())
+
+    @property
+    def provenance(self) -> Mapping[str, JSON]:
+        return {"grader": self._grade, "user": self._customer, "user_version": GENERATOR_VERSION}
+
+
+class GeneratedTasks(AirlineTasks):
     """Generated conversations.
 
     `mini` gives each task a small world of its own; `full` shares one world: a generated one, or the published
@@ -105,24 +121,14 @@ class GeneratedTasks(Tasks):
         self._size = size
         self.env = f"airline/{size}"
         self.splits = _SIZES[size]
-        self._grade = one_of("grade", grade, Grade)
-        self._customer = one_of("customer", customer, CustomerKind)
+        super().__init__(grade, customer)
         self._phrasing = one_of("phrasing", phrasing, Phrasing)
         self._data = airline_folder(data) if data is not None else None
 
     @property
-    def roles(self) -> frozenset[str]:
-        return frozenset({"user"} if self._customer == "model" else ())
-
-    @property
     def provenance(self) -> Mapping[str, JSON]:
-        return {
-            "grader": self._grade,
-            "user": self._customer,
-            "user_version": GENERATOR_VERSION,
-            "phrasing": self._phrasing,
-            "world": "one per task" if self._size == "mini" else self._world.tag,
-        }
+        world = "one per task" if self._size == "mini" else self._world.tag
+        return {**super().provenance, "phrasing": self._phrasing, "world": world}
 
     def episode(self, task: Task) -> Env:
         case: GeneratedCase = task.data
