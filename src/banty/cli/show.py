@@ -40,6 +40,7 @@ def show_card(console: Console, card: Card) -> None:
         ("success (pass^1), 95 % by task", interval(data["success"])),
         *((f"pass^{k}", interval(value)) for k, value in data["pass_hat"].items() if k != "1"),
         *((f"pass@{k}", interval(value)) for k, value in data["pass_at"].items() if k != "1"),
+        *_missing_ks(data),
         ("minimum detectable effect", number(data["minimum_detectable_effect"])),
         *((f"baseline {name}", interval(value)) for name, value in data["baselines"].items()),
         ("episodes", _episodes(data)),
@@ -66,6 +67,15 @@ def _cost(cost: Mapping[str, Any]) -> str:
 def _user(identity: Mapping[str, Any]) -> str:
     kind, version = identity["provenance"].get("user", "-"), identity["provenance"].get("user_version", "")
     return " ".join(str(part) for part in (kind, version, identity["roles"].get("user", "")) if part != "")
+
+
+def _missing_ks(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A row for the k that errors took away: pass^k needs k scored trials of every task."""
+    wanted, most = data["identity"]["num_trials"], len(data["pass_hat"])
+    if most >= wanted:
+        return []
+    lacking = sum(sum(value is not None for value in task["successes"]) < wanted for task in data["tasks"])
+    return [(f"pass^{most + 1} to pass^{wanted}", f"not known: {lacking} tasks lack scored trials; --resume runs them")]
 
 
 def _episodes(data: Mapping[str, Any]) -> str:
