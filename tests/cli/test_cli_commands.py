@@ -70,6 +70,20 @@ def test_dry_runs_write_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_refuses_the_folders_the_real_run_refuses(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    for out in ("file", "mine"):
+        for words in (("eval", "expert", "--tasks", "2"), ("train", str(RECIPE))):
+            for extra in ((), ("--dry-run",)):
+                refused = banty(*words, "--out", out, *extra, cwd=tmp_path)
+                assert (refused.returncode, refused.stdout) == (2, "")
+                assert "a folder of its own" in refused.stderr
+                assert "Traceback" not in refused.stderr
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+
+
 def test_eval_compare_and_inspect_go_together(tmp_path: Path) -> None:
     for policy in ("habits:0.4", "expert"):
         folder = policy.split(":")[0]

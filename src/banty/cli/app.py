@@ -14,6 +14,7 @@ from banty.cli import show
 from banty.cli.choices import expert_of, fresh_folder, options_of, policy_of, prices_of, roles_of, taskset_of
 from banty.cli.evaluate import eval_plan_json, run_eval
 from banty.cli.inspection import (
+    expert_of_run,
     lapses_of,
     openings,
     replay_sentence,
@@ -30,7 +31,7 @@ from banty.errors import InputError
 from banty.evals import EvalPlan, compare_cards, read_card
 from banty.records import Limits, Rollout, SamplingParams
 from banty.rollout import Cast, check_roles
-from banty.runs import load_recipe, to_mapping
+from banty.runs import check_free, load_recipe, to_mapping
 from banty.train.recipe import RLRecipe
 
 app = typer.Typer(
@@ -100,23 +101,22 @@ def train(
     console = Console()
     if resume:
         run, resolved = reopen_run(Path(resume))
-        if dry_run:
-            _print_json(to_mapping(resolved))
-            return
     else:
         changes = [*(overrides or []), *([f"train.seed={seed}"] if seed is not None else [])]
-        resolved = load_recipe(RLRecipe, recipe, changes)
-        check_recipe(resolved, make_taskset(resolved.env.name, resolved.env.options, allow_code))
-        if dry_run:
-            _print_json(to_mapping(resolved))
-            return
-        resolved = with_whole_options(resolved)
+        resolved = with_whole_options(load_recipe(RLRecipe, recipe, changes))
+    taskset = make_taskset(resolved.env.name, resolved.env.options, allow_code)
+    check_recipe(resolved, taskset)
+    if dry_run:
+        if out:
+            check_free(Path(out))
+        _print_json(to_mapping(resolved))
+        return
+    if not resume:
         run = open_run(resolved, fresh_folder(out, f"train-{Path(recipe).stem}"))
-    comparison = run_training(resolved, run, allow_code, quiet=as_json)
+    comparison = run_training(resolved, run, taskset, quiet=as_json)
     if as_json:
         _print_json(run.read_json("result.json") | {"folder": str(run.path)})
         return
-    taskset = make_taskset(resolved.env.name, resolved.env.options, allow_code)
     words = {point: options[1] for point, options in expert_of(taskset).points.items()}
     show.show_training(console, comparison, words)
     print(f"run: {run.path}")
@@ -179,7 +179,8 @@ def evaluate(
     plan.check(taskset)
     check_roles(taskset, cast)
     if dry_run:
-        _check_free(out, resume)
+        if out and not resume:
+            check_free(Path(out))
         _print_json(eval_plan_json(plan, taskset, chosen, cast))
         return
     folder = fresh_folder(out, f"eval-{taskset.env.replace('/', '-')}")
@@ -199,12 +200,6 @@ def evaluate(
         return
     show.show_card(Console(), card)
     print(f"card: {folder / 'card.json'}")
-
-
-def _check_free(out: str, resume: bool) -> None:
-    """What the real command would say of the folder."""
-    if out and not resume and Path(out).exists() and any(Path(out).iterdir()):
-        raise InputError(f"{out} is there and not empty; name another --out, or add --resume to go on with a run in it")
 
 
 @app.command("compare")
@@ -258,8 +253,7 @@ def inspect(
         if as_json:
             _print_json(_rollout_json(found))
             return
-        expert = make_taskset(found.task.env).expert() if found.task.env in ("airline/mini", "airline/full") else None
-        show.show_rollout(console, found, lapses_of(found, expert))
+        show.show_rollout(console, found, lapses_of(found, expert_of_run(Path(folder), allow_code)))
         return
     wanted = [found for found in rollouts if not failed or not found.outcome.success]
     if as_json:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from banty.envs.registry import make_taskset
-from banty.envs.tasksets import one_of
 from banty.errors import InputError
 from banty.evals.card import Decode
 from banty.evals.suite import PerTaskPolicy
@@ -18,6 +16,7 @@ from banty.policies.endpoint import ChatEndpoint, ToolCalls
 from banty.policies.habits import HabitPolicy
 from banty.policies.scripted import expert_policy
 from banty.records import JSON, Expert, Policy, Taskset, sha256_json
+from banty.runs import toml_value
 
 KEY_ENV, USER_KEY_ENV = "BANTY_API_KEY", "BANTY_USER_API_KEY"
 CARELESS = 0.3
@@ -41,10 +40,7 @@ def options_of(pairs: Sequence[str]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise InputError(f"--option {pair!r} is not KEY=VALUE, such as grade=tau2")
-        try:
-            options[key] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            options[key] = text
+        options[key] = toml_value(text)
     return with_whole_paths(options)
 
 
@@ -122,7 +118,7 @@ def endpoint_of(
         model=model,
         api_key_env=key_env,
         price_per_million=prices,
-        tool_calls=one_of("--tool-calls", tool_calls, ToolCalls),
+        tool_calls=cast(ToolCalls, tool_calls),  # which the endpoint checks
     )
 
 

@@ -11,7 +11,7 @@ from banty.cli.choices import Chosen
 from banty.cli.progress import Meter
 from banty.cli.running import run_async
 from banty.errors import BantyError, InputError
-from banty.evals import Card, EvalPlan, evaluate, make_card, num_done, run_baselines
+from banty.evals import Card, EvalPlan, evaluate, latest_roots, make_card, num_done, run_baselines
 from banty.records import Rollout, Taskset
 from banty.rollout import Cast, Store
 from banty.runs.folder import RunFolder, manifest, write_json
@@ -37,14 +37,14 @@ def run_eval(
     """Evaluate into `folder`: rollouts in shards, then `card.json`. Raises InputError for a folder that is taken."""
     identity = identity_of(plan, taskset, chosen, cast)
     claim(folder, {"kind": "eval", "options": dict(options), **identity}, resume)
-    size = plan.num_tasks or taskset.splits[plan.split]
     kept = kept or f"finished episodes are kept; go on with the same command and --out {folder} --resume"
     started = time.perf_counter()
     succeeded = scored = 0
 
     store = Store(folder / "rollouts")
-    done = num_done(store)
-    with Meter(f"eval {taskset.env}", size * plan.num_trials, "episodes", quiet) as meter:
+    finished = latest_roots(store)
+    done = num_done(finished)
+    with Meter(f"eval {taskset.env}", plan.num_episodes(taskset), "episodes", quiet) as meter:
 
         def on_finished(rollout: Rollout) -> None:
             nonlocal succeeded, scored, done
@@ -53,7 +53,7 @@ def run_eval(
             succeeded += bool(rollout.outcome.success)
             meter.advance(f"success {succeeded / scored:.2f}" if scored else "", done)
 
-        work = evaluate(plan, taskset, cast, store, on_finished)
+        work = evaluate(plan, taskset, cast, store, on_finished, finished)
         rollouts = run_async(work, kept)
     wall_s = time.perf_counter() - started
     played = run_async(run_baselines(plan, taskset), kept) if baselines else {}
@@ -88,9 +88,8 @@ def claim(folder: Path, wanted: Mapping[str, Any], resume: bool) -> None:
 
 def eval_plan_json(plan: EvalPlan, taskset: Taskset, chosen: Chosen, cast: Cast) -> dict[str, object]:
     """What `--dry-run` prints: the evaluation's identity and size."""
-    size = plan.num_tasks or taskset.splits[plan.split]
     return {
         **identity_of(plan, taskset, chosen, cast),
-        "num_episodes": size * plan.num_trials,
+        "num_episodes": plan.num_episodes(taskset),
         "manifest": manifest(),
     }

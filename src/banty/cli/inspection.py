@@ -78,15 +78,28 @@ def task_json(rollout: Rollout, taskset: Taskset, reveal: bool) -> dict[str, Any
     return shown
 
 
-def replay_stored(
-    folder: Path, rollouts: Sequence[Rollout], wanted: Sequence[Rollout], allow_code: bool
-) -> dict[str, Any]:
-    """Replay the scored roots among `wanted` with their descendants; how many, and where any differ."""
+def _taskset_of_run(folder: Path, allow_code: bool) -> Taskset:
+    """The taskset that a run's or evaluation's recipe names."""
     recipe = RunFolder.open(folder).read_json("recipe.json")
     env, options = recipe["env"], recipe.get("options", {})
     if isinstance(env, dict):  # a training run names its environment in a block of its own
         env, options = env["name"], env["options"]
-    taskset = make_taskset(env, options, allow_code)
+    return make_taskset(env, options, allow_code)
+
+
+def expert_of_run(folder: Path, allow_code: bool) -> Expert | None:
+    """The expert of a run's environment, or None where it cannot be made here: reading a conversation needs none."""
+    try:
+        return _taskset_of_run(folder, allow_code).expert()
+    except InputError:
+        return None
+
+
+def replay_stored(
+    folder: Path, rollouts: Sequence[Rollout], wanted: Sequence[Rollout], allow_code: bool
+) -> dict[str, Any]:
+    """Replay the scored roots among `wanted` with their descendants; how many, and where any differ."""
+    taskset = _taskset_of_run(folder, allow_code)
     trees: dict[str, list[Rollout]] = {}
     for rollout in rollouts:
         trees.setdefault(rollout.root_id, []).append(rollout)

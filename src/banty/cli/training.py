@@ -9,8 +9,6 @@ from banty.cli.choices import expert_of, habits_of, with_whole_paths
 from banty.cli.evaluate import run_eval
 from banty.cli.progress import Meter
 from banty.cli.running import run_async
-from banty.envs.registry import make_taskset
-from banty.envs.tasksets import check_place
 from banty.errors import InputError
 from banty.evals import Card, CardComparison, EvalPlan, compare_cards, read_card
 from banty.learn.habits import HabitLearner
@@ -20,7 +18,7 @@ from banty.records import Expert, Limits, SamplingParams, Taskset
 from banty.rollout import Cast
 from banty.runs import RunFolder, from_mapping, to_mapping
 from banty.train.recipe import PolicyBlock, RLRecipe
-from banty.train.rl import StepReport, train_rl
+from banty.train.rl import StepReport, check_tasks, train_rl
 
 
 def open_run(recipe: RLRecipe, folder: Path) -> RunFolder:
@@ -37,10 +35,8 @@ def reopen_run(folder: Path) -> tuple[RunFolder, RLRecipe]:
     return run, from_mapping(RLRecipe, data, str(folder / "recipe.json"))
 
 
-def run_training(recipe: RLRecipe, run: RunFolder, allow_code: bool, quiet: bool = False) -> CardComparison:
+def run_training(recipe: RLRecipe, run: RunFolder, taskset: Taskset, quiet: bool = False) -> CardComparison:
     """Carry the run through to its end from wherever it stands; the comparison of after with before."""
-    recipe.check()
-    taskset = make_taskset(recipe.env.name, recipe.env.options, allow_code)
     expert = expert_of(taskset)
     start = starting_weights(recipe.policy, expert)
     before = _evaluate(recipe, taskset, expert, start, run, "before", quiet)
@@ -78,12 +74,7 @@ def check_recipe(recipe: RLRecipe, taskset: Taskset) -> None:
     recipe.check()
     expert = expert_of(taskset)
     starting_weights(recipe.policy, expert)
-    check_place(taskset.env, taskset.splits, recipe.env.split)
-    if recipe.train.tasks_per_step > taskset.splits[recipe.env.split]:
-        raise InputError(
-            f"train.tasks_per_step is {recipe.train.tasks_per_step}; {taskset.env} {recipe.env.split} has "
-            f"{taskset.splits[recipe.env.split]} tasks"
-        )
+    check_tasks(recipe.train, taskset, recipe.env.split)
     _eval_plan(recipe).check(taskset)
 
 

@@ -2,7 +2,7 @@
 
 from banty.evals.card import Card, make_card, read_card
 from banty.evals.compare import CardComparison, compare_cards
-from banty.evals.suite import EvalPlan, evaluate, num_done, run_baselines
+from banty.evals.suite import EvalPlan, evaluate, latest_roots, num_done, run_baselines
 
 __all__ = [
     "Card",
@@ -10,6 +10,7 @@ __all__ = [
     "EvalPlan",
     "compare_cards",
     "evaluate",
+    "latest_roots",
     "make_card",
     "num_done",
     "read_card",

@@ -60,6 +60,9 @@ class EvalPlan:
         if not 0 <= self.params.temperature < math.inf:
             raise InputError(f"the temperature is {self.params.temperature}; it takes a finite number, 0 or more")
 
+    def num_episodes(self, taskset: Taskset) -> int:
+        return (self.num_tasks or taskset.splits[self.split]) * self.num_trials
+
     def identity(
         self,
         taskset: Taskset,
@@ -96,16 +99,18 @@ async def evaluate(
     cast: Cast,
     store: Store | None = None,
     on_finished: Callable[[Rollout], None] | None = None,
+    finished: Mapping[str, Rollout] | None = None,
 ) -> list[Rollout]:
     """The root rollouts of all episodes of `plan`, in the plan's order.
 
     With a `store`, finished episodes are written in shards as they end, whatever happens later, and those the store
-    already holds are not run again, unless they errored: an infrastructure failure gets another try.
+    already holds are not run again, unless they errored: an infrastructure failure gets another try. `finished` is what
+    `latest_roots` of the store gave, for a caller that has read it.
     """
     plan.check(taskset)
     specs = plan_groups(take(taskset, plan.split, plan.num_tasks, plan.seed), plan.num_trials, plan.seed)
-    finished = latest_roots(store)
-    left = [spec for spec in specs if not _is_done(finished.get(spec.rollout_id))]
+    known = dict(latest_roots(store) if finished is None else finished)
+    left = [spec for spec in specs if not _is_done(known.get(spec.rollout_id))]
     shard: list[Rollout] = []
 
     def flush() -> None:
@@ -114,7 +119,7 @@ async def evaluate(
         shard.clear()
 
     def record(tree: tuple[Rollout, ...]) -> None:
-        finished[tree[0].rollout_id] = tree[0]
+        known[tree[0].rollout_id] = tree[0]
         shard.extend(tree)
         if len(shard) >= SHARD_SIZE:
             flush()
@@ -130,12 +135,12 @@ async def evaluate(
         )
     finally:
         flush()
-    return [finished[spec.rollout_id] for spec in specs]
+    return [known[spec.rollout_id] for spec in specs]
 
 
-def num_done(store: Store) -> int:
-    """How many episodes a store holds that will not be run again."""
-    return sum(_is_done(rollout) for rollout in latest_roots(store).values())
+def num_done(finished: Mapping[str, Rollout]) -> int:
+    """How many of these episodes will not be run again."""
+    return sum(map(_is_done, finished.values()))
 
 
 def latest_roots(store: Store | None) -> dict[str, Rollout]:

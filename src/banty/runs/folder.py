@@ -42,12 +42,7 @@ class RunFolder:
     @classmethod
     def create(cls, path: str | Path, recipe: Mapping[str, Any]) -> RunFolder:
         folder = Path(path)
-        if (folder / "manifest.json").exists():
-            raise InputError(f"{folder} already holds a run; name another folder with --out, or --resume it")
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(
-                f"{folder} is there and not empty; a run takes a folder of its own, name another with --out"
-            )
+        check_free(folder)
         draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +83,14 @@ class RunFolder:
     def write_json(self, name: str, value: Any) -> Path:
         """Write atomically: a reader sees the old file or the new one."""
         return write_json(self.path / name, value)
+
+
+def check_free(folder: Path) -> None:
+    """Raises InputError for a folder that a new run may not take: one that is not empty, or no folder at all."""
+    if (folder / "manifest.json").exists():
+        raise InputError(f"{folder} already holds a run; name another folder with --out, or --resume it")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there and not empty; a run takes a folder of its own, name another with --out")
 
 
 def write_json(path: Path, value: Any) -> Path:

@@ -47,7 +47,7 @@ def with_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
             if not isinstance(inner, dict):
                 raise InputError(f"override {override!r}: {parent} is a value, not a table")
             table = inner
-        table[last] = _value(text.strip())
+        table[last] = toml_value(text.strip())
     return result
 
 
@@ -55,7 +55,8 @@ def _copied(data: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in data.items()}
 
 
-def _value(text: str) -> Any:
+def toml_value(text: str) -> Any:
+    """The value a person typed: read as TOML, or the text itself where it is none."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -52,6 +52,7 @@ async def train_rl(
     estimator = ESTIMATORS.get(block.estimator)
     if estimator is None:
         raise InputError(f"train.estimator is {block.estimator!r}; known are {', '.join(ESTIMATORS)}")
+    check_tasks(block, taskset, split)
     first = _restore(run, learner)
     policy.load(learner.publish())
     store = Store(run.rollouts)
@@ -117,8 +118,8 @@ def step_metrics(groups: Sequence[Group], samples: Sequence[TrainingSample]) -> 
     }
 
 
-def _tasks_of_step(block: TrainBlock, taskset: Taskset, split: str, step: int) -> list[Task]:
-    """The next tasks in the split's own order, round and round; the order is a property of the taskset."""
+def check_tasks(block: TrainBlock, taskset: Taskset, split: str) -> None:
+    """Raises InputError for tasks that cannot fill a step."""
     size = taskset.splits.get(split)
     if size is None:
         raise InputError(f"{taskset.env} has no split {split!r}; it has {', '.join(taskset.splits)}")
@@ -127,6 +128,11 @@ def _tasks_of_step(block: TrainBlock, taskset: Taskset, split: str, step: int) -
             f"train.tasks_per_step is {block.tasks_per_step}, and {taskset.env} {split} has {size} tasks; a step takes "
             "each at most once"
         )
+
+
+def _tasks_of_step(block: TrainBlock, taskset: Taskset, split: str, step: int) -> list[Task]:
+    """The next tasks in the split's own order, round and round; the order is a property of the taskset."""
+    size = taskset.splits[split]
     start = step * block.tasks_per_step
     return [taskset.task(split, (start + place) % size, block.seed) for place in range(block.tasks_per_step)]
 

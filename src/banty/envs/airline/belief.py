@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from banty.envs.airline.customers import is_yes
+from banty.envs.airline.customers import RESERVATION_CODE, is_yes
 from banty.envs.airline.scenario import Intent
 from banty.envs.airline.trips import Offer, Profile, Trip, read_offers, read_profile, read_trip
 from banty.records import Message, ToolCall
@@ -34,7 +34,6 @@ _INTENTS: Sequence[tuple[Intent, str]] = (
 )
 _INSISTS = re.compile(r"exception|insist|do it anyway|unacceptable|ridiculous", re.I)
 _USER_ID = re.compile(r"\b[a-z]+_[a-z]+_\d{4}\b")
-_RESERVATION = re.compile(r"\b(?=[A-Z0-9]*\d)(?=[A-Z0-9]*[A-Z])(?!HAT\d{3}\b)[A-Z0-9]{6}\b")
 _REASONS = (
     ("health", r"\b(ill|sick|health|doctor)\b"),
     ("weather", r"weather|storm"),
@@ -97,7 +96,7 @@ class Belief:
     def reservation_id(self) -> str:
         """The reservation the request is about: the code last said, unless the desk knows none of that code, or the
         only trip known to go where they say."""
-        codes = [code for code in _RESERVATION.findall(self.said) if code not in self.wrong_codes]
+        codes = [code for code in RESERVATION_CODE.findall(self.said) if code not in self.wrong_codes]
         if codes:
             return str(codes[-1])
         place = self.hint

@@ -97,7 +97,7 @@ _YES = re.compile(
     r"|i confirm|that's (right|correct)|that is (right|correct)|do it|sounds good)\b",
     re.I,
 )
-_RESERVATION = re.compile(r"\b(?=[A-Z0-9]*\d)(?=[A-Z0-9]*[A-Z])(?!HAT\d{3}\b)[A-Z0-9]{6}\b")
+RESERVATION_CODE = re.compile(r"\b(?=[A-Z0-9]*\d)(?=[A-Z0-9]*[A-Z])(?!HAT\d{3}\b)[A-Z0-9]{6}\b")
 _DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
 
 
@@ -220,7 +220,7 @@ class ScriptedCustomer:
     def _fits(self, text: str) -> bool:
         """False when the proposal names another reservation or date than the customer has in mind."""
         request = self._request
-        reservations = set(_RESERVATION.findall(text))
+        reservations = set(RESERVATION_CODE.findall(text))
         if request.reservation_id and reservations and request.reservation_id not in reservations:
             return False
         wanted = request.says.get("date")

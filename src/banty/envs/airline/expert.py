@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from banty.chat import parse, render_calls
 from banty.envs.airline import rules
 from banty.envs.airline.belief import CLOSING, GO_AHEAD, SORRY, Belief, read
+from banty.envs.airline.data import TODAY
 from banty.envs.airline.rules import Ruling
 from banty.envs.airline.trips import Offer
 from banty.records import JSON, Expert, Message, SampleRequest, ToolCall
@@ -128,7 +129,7 @@ class _Turn:
     def _unread_status(self) -> Message | None:
         trip = self.belief.trip
         for leg in trip.legs if trip else ():
-            if leg.date <= rules.TODAY and (leg.number, leg.date) not in self.belief.statuses:
+            if leg.date <= TODAY and (leg.number, leg.date) not in self.belief.statuses:
                 return self._call("get_flight_status", flight_number=leg.number, date=leg.date)
         return None
 
@@ -239,7 +240,7 @@ class _Turn:
             return _update(key, trip.cabin if trip else "economy", flights, payment)
         if belief.intent == "change_cabin":
             flights = [{"flight_number": leg.number, "date": leg.date} for leg in trip.legs] if trip else []
-            flights = flights or [{"flight_number": _INVENTED_FLIGHT, "date": rules.TODAY}]
+            flights = flights or [{"flight_number": _INVENTED_FLIGHT, "date": TODAY}]
             return _update(key, belief.cabin, flights, payment)
         if belief.intent in ("add_bags", "remove_bags"):
             total = int(belief.bags) if belief.bags else max((trip.bags if trip else 1) - 1, 0)

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from banty.envs.airline import rules
-from banty.envs.airline.data import AirlineWorld, cell_key
+from banty.envs.airline.data import TODAY, AirlineWorld, cell_key
 from banty.envs.airline.scenario import Intent, Request, Slot
 from banty.envs.airline.trips import Offer, Profile, Trip, profile_of, trip_of
 from banty.records import ToolCall
@@ -66,7 +66,7 @@ class Subject:
     def changeable(self) -> bool:
         """Upcoming, not cancelled, and one direct leg: what a change of date is made for."""
         trip = self.trip
-        return len(trip.legs) == 1 and not trip.cancelled and trip.legs[0].date > rules.TODAY
+        return len(trip.legs) == 1 and not trip.cancelled and trip.legs[0].date > TODAY
 
     @property
     def airline_cancelled_a_leg(self) -> bool:
@@ -86,7 +86,7 @@ def make_request(plan: Plan, subject: Subject, rng: np.random.Generator) -> Requ
         return None
     if subject.trip.id.isalpha() or subject.trip.id.isdigit():
         return None  # a code of letters or digits alone could be taken for a word or an amount
-    if any(leg.date == rules.TODAY for leg in subject.trip.legs):
+    if any(leg.date == TODAY for leg in subject.trip.legs):
         return None  # whether today's flight has left is a matter of its status, which no request should hinge on
     if intent != "compensation" and subject.airline_cancelled_a_leg:
         return None  # such a leg was not flown, whatever its date, and may be cancelled whatever the fare

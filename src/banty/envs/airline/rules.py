@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from banty.envs.airline.data import TODAY
 from banty.envs.airline.trips import Profile, Trip
 
-TODAY = "2024-05-15"
 RECENT_SINCE = "2024-05-14T15:00:00"
 COVERED_REASONS = ("health", "weather")
 BAG_PRICE = 50
-INSURANCE_PRICE = 30
 
 FREE_BAGS: Mapping[str, Mapping[str, int]] = {
     "regular": {"basic_economy": 0, "economy": 1, "business": 2},

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from banty.envs.airline.rules import TODAY
+from banty.envs.airline.data import CABINS, TODAY
 from banty.records import bucket, generator
 
 AIRPORTS = ("ATL", "BOS", "DEN", "DFW", "JFK", "LAX", "MIA", "ORD", "SEA", "SFO")
@@ -86,7 +86,6 @@ LAST_NAMES = [
     "Jansen",
 ]
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ0123456789"
-_CABINS = ("basic_economy", "economy", "business")
 _DATES = tuple(f"2024-05-{day:02d}" for day in range(1, 31))
 SPLIT_BUCKETS = {"train": range(7), "dev": range(7, 8), "test": range(8, 10)}
 
@@ -220,8 +219,8 @@ def _cell(rng: np.random.Generator, date: str, times: dict[str, str]) -> dict[st
     return {
         "status": "available",
         # Sold out or enough for any party: the compact view shows which cabins have seats, not how many.
-        "available_seats": {cabin: 0 if rng.random() < 0.15 else int(rng.integers(5, 21)) for cabin in _CABINS},
-        "prices": {cabin: int(rng.integers(low[cabin], high[cabin] + 1)) for cabin in _CABINS},
+        "available_seats": {cabin: 0 if rng.random() < 0.15 else int(rng.integers(5, 21)) for cabin in CABINS},
+        "prices": {cabin: int(rng.integers(low[cabin], high[cabin] + 1)) for cabin in CABINS},
     }
 
 
@@ -235,7 +234,7 @@ def _leg(rng: np.random.Generator, flights: dict[str, Any], numbers: Sequence[st
         "date": date,
         "origin": flight["origin"],
         "destination": flight["destination"],
-        "prices": price or dict.fromkeys(_CABINS, 150),
+        "prices": price or dict.fromkeys(CABINS, 150),
     }
 
 
@@ -251,7 +250,7 @@ def _add_reservation(
     key = _reservation_id(rng)
     while key in reservations or split_of(key) != split_of(user["user_id"]):
         key = _reservation_id(rng)
-    cabin = str(rng.choice(_CABINS, p=[0.3, 0.45, 0.25]))
+    cabin = str(rng.choice(CABINS, p=[0.3, 0.45, 0.25]))
     passengers = [
         {"first_name": user["name"]["first_name"], "last_name": user["name"]["last_name"], "dob": user["dob"]}
     ]
