@@ -7,6 +7,7 @@ from banty.records.contracts import (
     Env,
     EpisodeSpec,
     Expert,
+    Gate,
     Host,
     Learner,
     Limits,
@@ -17,13 +18,18 @@ from banty.records.contracts import (
     SamplingParams,
     TrainingSample,
 )
+from banty.records.losses import AGGREGATIONS, LEVELS, Aggregation, Level, Loss, PolicyLoss, SupervisedLoss
 from banty.records.messages import JSON, CallFault, Effect, FaultKind, Message, Role, ToolCall, ToolSchema
+from banty.records.optim import OptimizerSpec
 from banty.records.rollouts import CallResult, Group, Outcome, Rollout, Segment, Status, StatusCause, Transform, Turn
 from banty.records.seeds import bucket, derive, generator
 from banty.records.tasks import Baselines, Task, Taskset, canonical_json, sha256_json, take
 
 __all__ = [
+    "AGGREGATIONS",
     "JSON",
+    "LEVELS",
+    "Aggregation",
     "Baselines",
     "Budget",
     "CallFault",
@@ -35,15 +41,20 @@ __all__ = [
     "EpisodeSpec",
     "Expert",
     "FaultKind",
+    "Gate",
     "Group",
     "Host",
     "Learner",
+    "Level",
     "Limits",
+    "Loss",
     "Message",
     "Observation",
     "Opening",
+    "OptimizerSpec",
     "Outcome",
     "Policy",
+    "PolicyLoss",
     "Role",
     "Rollout",
     "SampleRequest",
@@ -51,6 +62,7 @@ __all__ = [
     "Segment",
     "Status",
     "StatusCause",
+    "SupervisedLoss",
     "Task",
     "Taskset",
     "ToolCall",

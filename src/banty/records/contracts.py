@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from banty.records.messages import JSON, Message, ToolSchema
+from banty.records.losses import Loss
+from banty.records.messages import Message, ToolSchema
 from banty.records.rollouts import CallResult, Outcome, Rollout, Segment
 from banty.records.tasks import Task
 
 Capability = Literal["ids", "logprobs", "features", "grammar", "publish"]
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +35,51 @@ class SamplingParams:
     seed: int | None = None
 
 
+class Gate(Protocol):
+    """How an engine that steps many sessions together keeps their schedule repeatable.
+
+    It awaits each answer through `parked`, and `turn` before each of its ticks. A tick then happens only when every
+    live episode is parked in some engine, so which sessions share a tick depends on what was sampled, never on how long
+    a tool or a thread took.
+    """
+
+    async def parked(self, engine: str, answer: asyncio.Future[Answer]) -> Answer:
+        """What `answer` gives; until it is set the episode counts as waiting in `engine`.
+
+        Called in the context of `Policy.sample`, with the very future the engine sets: a task or shield around it is
+        done later than it.
+        """
+
+    async def turn(self, engine: str) -> None:
+        """Return when `engine`, which has sessions parked in it, may do its next tick.
+
+        Which sessions it has is to be looked at after this returns: some may have been cancelled.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class SampleRequest:
     """What a policy is asked to answer.
 
     `session` names the conversation (one episode and role), stable from turn to turn, so that an engine can keep what
-    it has already computed. A request's messages extend those of the session's previous request.
+    it has already computed. A request's messages extend those of the session's previous request. `feature_layers` asks
+    a policy that can for hidden states. `gate` is there when the run's order is exact.
     """
 
     messages: tuple[Message, ...]
     tools: tuple[ToolSchema, ...] = ()
     session: str = ""
     params: SamplingParams = SamplingParams()
+    feature_layers: tuple[int, ...] = ()
+    gate: Gate | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a policy answered. `segment` is None for a policy that has no token ids to show, such as an endpoint."""
+    """What a policy answered. `segment` is None for a policy that has no token ids to show, such as an endpoint.
+
+    `features` are the hidden states each sampled token was drawn from, [layers asked for, sampled tokens, hidden].
+    """
 
     message: Message
     segment: Segment | None = None
@@ -57,6 +88,7 @@ class Completion:
     prompt_tokens: int = 0
     sampled_tokens: int = 0
     cost_usd: float = 0.0
+    features: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
 
 @runtime_checkable
@@ -162,6 +194,10 @@ class TrainingSample:
 
     A rollout whose template rewrote history gives several samples; `rollout_share` is each one's part of the rollout's
     trained tokens (they sum to 1), for losses that average over rollouts. A mean over tokens does not need it.
+    `num_turns` counts the rollout's turns with trained tokens, over all its samples.
+
+    `old_logprobs` are the trainer's own before the update, `ref_logprobs` the reference model's; 0 off the mask. Losses
+    that need them say so when they are missing.
     """
 
     rollout_id: str
@@ -173,20 +209,28 @@ class TrainingSample:
     weights: npt.NDArray[np.float32]
     temperature: float = 1.0
     rollout_share: float = 1.0
+    num_turns: int = 1
     version: int = 0
+    old_logprobs: npt.NDArray[np.float32] | None = None
+    ref_logprobs: npt.NDArray[np.float32] | None = None
 
 
 class Learner(Protocol):
     """What changes weights. Every training algorithm is written against these verbs and nothing else."""
 
-    def forward_backward(self, samples: Sequence[TrainingSample], loss: JSON) -> Mapping[str, float]:
+    def forward_backward(self, samples: Sequence[TrainingSample], loss: Loss) -> Mapping[str, float]:
         """Add the gradient of `loss` over `samples`; returns metrics. Denominators are global over the whole call."""
 
     def optim_step(self) -> Mapping[str, float]:
         """Apply and clear the accumulated gradient; returns metrics such as the gradient norm."""
 
-    def logprobs(self, samples: Sequence[TrainingSample]) -> Sequence[npt.NDArray[np.float32]]:
-        """Trainer logprobs, [T] per sample, zero off the mask."""
+    def logprobs(
+        self, samples: Sequence[TrainingSample], *, reference: bool = False
+    ) -> Sequence[npt.NDArray[np.float32]]:
+        """Trainer logprobs, [T] per sample, zero off the mask; with `reference`, those of the weights it started from.
+
+        Raises InputError for a learner that keeps no reference.
+        """
 
     def features(
         self, samples: Sequence[TrainingSample], layers: Sequence[int], positions: Sequence[Sequence[int]]

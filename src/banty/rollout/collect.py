@@ -47,9 +47,9 @@ async def collect(
     """For each spec, its rollout followed by those of its descendants, in the order of `specs`.
 
     At most `concurrency` root episodes are live, each with its children; nobody waits for the slowest member. With
-    `exact` the policies answer in rounds (see `ExactOrder`). `on_finished` is called as each episode ends, in the order
-    they end. An exception from it, or a cancellation, ends every live episode and propagates. Two specs of one id are
-    an InputError: sessions, draws and stored rows go by it.
+    `exact`, who is answered together does not depend on how long anything takes (see `ExactOrder`). `on_finished` is
+    called as each episode ends, in the order they end. An exception from it, or a cancellation, ends every live
+    episode and propagates. Two specs of one id are an InputError: sessions, draws and stored rows go by it.
     """
     check_roles(taskset, cast)
     if concurrency < 1:

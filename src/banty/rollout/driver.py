@@ -343,19 +343,23 @@ class _Episode:
         index = self._calls[actor] = self._calls.get(actor, -1) + 1
         if params.seed is None:
             params = dataclasses.replace(params, seed=derive(self.spec.sampler_seed, "sample", actor, index))
-        request = SampleRequest(messages, tools, f"{self.rollout_id}|{actor}", params)
+        request = SampleRequest(messages, tools, f"{self.rollout_id}|{actor}", params, gate=self.order.gate)
         what = f"answer {index} of the {actor}"
+        key = (self.rollout_id, actor, index)
 
         async def answer() -> Completion:
+            limit = self._limit(limit_s)
+            most_s = self.deadline - asyncio.get_running_loop().time() - limit  # the episode's deadline stays
             try:
-                given = await within(policy.sample(request), self._limit(limit_s), what)
+                held_s = partial(self.order.held_s, key)
+                given = await within(policy.sample(request), limit, what, lambda: min(held_s(), most_s))
             except PolicyFault as failed:
                 raise fault(str(failed)) from failed
             return expect(given, Completion)
 
         async with self._one_at_a_time:
             try:
-                completion = await faulting(self.order.call((self.rollout_id, actor, index), answer), fault, what)
+                completion = await faulting(self.order.call(key, answer), fault, what)
             except EpisodeFault as failed:
                 if isinstance(failed.__cause__, InputError):
                     raise failed.__cause__ from None  # a person's mistake, the same in every episode

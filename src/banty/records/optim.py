@@ -1,0 +1,43 @@
+"""How a learner steps, as data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from banty.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerSpec:
+    """AdamW (Loshchilov and Hutter 2019) with the gradient clipped to a global norm first; 0 turns the clip off.
+
+    The rate rises linearly over `warmup_steps` updates and, with `decay_steps`, falls linearly to 0 at that update.
+    """
+
+    learning_rate: float = 3e-4
+    beta1: float = 0.9
+    beta2: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    warmup_steps: int = 0
+    decay_steps: int = 0
+
+    def check(self) -> None:
+        """Raises InputError for values that cannot work."""
+        if not 0.0 < self.learning_rate < math.inf:
+            raise InputError(f"optimizer.learning_rate is {self.learning_rate}; it takes a finite number above 0")
+        for name in ("beta1", "beta2"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise InputError(f"optimizer.{name} is {getattr(self, name)}; it takes a number from 0 to below 1")
+        for name in ("eps", "weight_decay", "max_grad_norm", "warmup_steps", "decay_steps"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise InputError(f"optimizer.{name} is {getattr(self, name)}; it takes a number of at least 0")
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of update `step`, from 0."""
+        scale = min((step + 1) / (self.warmup_steps + 1), 1.0)
+        if self.decay_steps:
+            scale = min(scale, max(1.0 - step / self.decay_steps, 0.0))
+        return self.learning_rate * scale
