@@ -1,0 +1,247 @@
+"""Language models from Hugging Face folders: weights, tokenizer and adapters, checked before anything is computed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from banty.errors import InputError
+
+FAMILIES = ("qwen3", "qwen3_5", "qwen3_5_text")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_STATIC_ROPE = ("default", "linear", "yarn", "llama3", "proportional")
+LORA_TARGETS = (
+    *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    *("in_proj_qkv", "in_proj_z", "out_proj"),
+)
+"""The projections an adapter is put on; those a family does not have are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSpec:
+    """A low-rank adapter (Hu et al. 2021) on every projection: `rank` directions, their sum scaled by alpha / rank."""
+
+    rank: int
+    alpha: float = 32.0
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise InputError(f"lora.rank is {self.rank}; it takes at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What a decoder layer keeps between tokens: keys and values, or a convolution window and a recurrent matrix."""
+
+    kind: Literal["attention", "recurrent"]
+    module: nn.Module
+
+
+class LanguageModel:
+    """A causal language model with its tokenizer, as one thing that an engine and a learner share.
+
+    `module` is the Hugging Face model; with an adapter, `peft` wraps the same module. Only parameters that
+    `require grad` are trained: all of them, or the adapter's.
+    """
+
+    def __init__(self, module: Any, tokenizer: Any, name: str, peft: Any = None) -> None:
+        self.module = module
+        self.tokenizer = tokenizer
+        self.name = name
+        self.peft = peft
+        self.config = module.config
+        self.backbone: Any = module.model
+        self.layers = [_layer(layer) for layer in self.backbone.layers]
+        self.is_recurrent = any(layer.kind == "recurrent" for layer in self.layers)
+        self._rope: tuple[Tensor, Tensor] | None = None
+        module.eval()  # dropout is never used: what was sampled is what is trained
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.embedding.weight.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.embedding.weight.dtype
+        return dtype
+
+    @property
+    def embedding(self) -> Any:
+        return self.backbone.embed_tokens
+
+    @property
+    def head(self) -> Tensor:
+        """The output projection, [vocabulary, hidden]; the embedding itself where they are tied."""
+        weight: Tensor = self.module.lm_head.weight
+        return weight
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest sequence its positions allow."""
+        return int(self.config.max_position_embeddings)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The trained parameters by name, tied ones once, in a fixed order."""
+        return {name: value for name, value in self.module.named_parameters() if value.requires_grad}
+
+    def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the rotary embedding at `positions` [N], each [N, rotary dimensions]."""
+        needed = int(positions.max()) + 1 if len(positions) else 1
+        if self._rope is None or len(self._rope[0]) < needed:
+            places = torch.arange(max(1024, 2 * needed), device=self.device)
+            shape = (3, 1, -1) if hasattr(self.backbone.rotary_emb, "mrope_section") else (1, -1)
+            cos, sin = self.backbone.rotary_emb(self.head[:1], places.expand(*shape))
+            self._rope = (cos[0], sin[0])
+        cos, sin = self._rope
+        return cos[positions], sin[positions]
+
+    @contextlib.contextmanager
+    def without_adapter(self) -> Iterator[None]:
+        """The base model, for as long as the block runs. Raises InputError for a model without an adapter."""
+        if self.peft is None:
+            raise InputError(f"{self.name} has no adapter to switch off")
+        with self.peft.disable_adapter():
+            yield
+
+    def save(self, folder: Path) -> None:
+        """Write a Hugging Face folder: the model, or the adapter alone, and the tokenizer with its template."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (self.peft or self.module).save_pretrained(folder, safe_serialization=True)
+        self.tokenizer.save_pretrained(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A version of a model's weights, by reference: an engine over the same model has them already."""
+
+    version: int
+    model: LanguageModel
+
+
+def load_model(
+    path: str | Path, *, dtype: str = "float32", device: str = "cpu", lora: LoraSpec | None = None
+) -> LanguageModel:
+    """The model in a Hugging Face folder, in the folder of an adapter, or of a hub name.
+
+    Safetensors only, and no code of the folder's is run. With `lora` a new adapter is put on and everything else is
+    frozen; the folder of an adapter brings its own. Raises InputError saying what is wrong with the folder.
+    """
+    import transformers
+
+    if dtype not in DTYPES:
+        raise InputError(f"dtype is {dtype!r}; it takes one of {', '.join(DTYPES)}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device is {device!r} and this machine has no CUDA device that torch can use; use 'cpu'")
+    base, adapter = _base_of(path)
+    config = _config(base)
+    _check_family(base, config)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        module = transformers.AutoModelForCausalLM.from_pretrained(
+            base, dtype=DTYPES[dtype], trust_remote_code=False, use_safetensors=True, attn_implementation="sdpa"
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise InputError(f"{base} cannot be loaded as a model: {_first_line(error)}") from error
+    _check_tokenizer(base, tokenizer, module)
+    module = module.to(device)  # type: ignore[arg-type] # wrapped by transformers in a way mypy cannot read
+    peft = None
+    if adapter is not None:
+        peft = _with_stored_adapter(module, adapter)
+    elif lora is not None:
+        peft = _with_new_adapter(module, lora)
+    return LanguageModel(module, tokenizer, Path(path).name, peft)
+
+
+def _base_of(path: str | Path) -> tuple[str, Path | None]:
+    """The model's own folder or hub name, and the adapter's folder if `path` is one."""
+    folder = Path(path)
+    if not folder.exists():
+        if len(folder.parts) == 2 and not folder.is_absolute() and folder.parts[0] not in (".", ".."):
+            return str(path), None  # ORGANISATION/NAME, as the hub writes it
+        raise InputError(f"there is no model folder {path}; give a Hugging Face folder, or a hub name such as ORG/NAME")
+    described = folder / "adapter_config.json"
+    if described.is_file():
+        try:
+            return str(json.loads(described.read_text())["base_model_name_or_path"]), folder
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{described} does not name the adapter's base model: {error}") from error
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder} is no model folder: it has no config.json (and no adapter_config.json)")
+    if not list(folder.glob("*.safetensors")):
+        raise InputError(f"{folder} holds no *.safetensors; other weight formats can run code and are not opened")
+    return str(folder), None
+
+
+def _config(base: str) -> Any:
+    import transformers
+
+    try:
+        return transformers.AutoConfig.from_pretrained(base, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{base} has no configuration that can be read: {_first_line(error)}") from error
+
+
+def _check_family(base: str, config: Any) -> None:
+    if config.model_type not in FAMILIES:
+        raise InputError(
+            f"{base} is a {config.model_type!r} model; the local engine and learner know {', '.join(FAMILIES)}. "
+            "Serve it with an OpenAI-compatible server and evaluate its URL instead"
+        )
+    text = getattr(config, "text_config", config)
+    if "sliding_attention" in (getattr(text, "layer_types", None) or ()):
+        raise InputError(f"{base} uses sliding-window attention, which is not supported; set use_sliding_window=false")
+    rope = (getattr(text, "rope_parameters", None) or {}).get("rope_type", "default")
+    if rope not in _STATIC_ROPE:
+        raise InputError(f"{base} has rope_type {rope!r}, whose angles change with length; known are {_STATIC_ROPE}")
+
+
+def _check_tokenizer(base: str, tokenizer: Any, module: Any) -> None:
+    rows = module.get_input_embeddings().weight.shape[0]
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    if highest >= rows:
+        raise InputError(
+            f"the tokenizer in {base} has ids up to {highest}, and the model's embedding has {rows} rows; the two do "
+            "not belong together: take the tokenizer the weights were trained with, or resize the embedding"
+        )
+
+
+def _with_new_adapter(module: Any, lora: LoraSpec) -> Any:
+    import peft
+
+    present = {name.rsplit(".", 1)[-1] for name, _ in module.named_modules()}
+    config = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type] # a float works and is what the scale is made of
+        lora_dropout=0.0,
+        target_modules=[name for name in LORA_TARGETS if name in present],
+        task_type="CAUSAL_LM",
+    )
+    return peft.get_peft_model(module, config, autocast_adapter_dtype=False)
+
+
+def _with_stored_adapter(module: Any, folder: Path) -> Any:
+    import peft
+
+    try:
+        return peft.PeftModel.from_pretrained(module, str(folder), is_trainable=True, autocast_adapter_dtype=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"the adapter in {folder} does not fit its base model: {_first_line(error)}") from error
+
+
+def _layer(layer: Any) -> Layer:
+    if hasattr(layer, "linear_attn"):
+        return Layer("recurrent", layer)
+    return Layer("attention", layer)
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,49 @@
+"""How many cores a CPU run uses, measured once: two threads that spin beside a busy process can stall for minutes."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+
+import torch
+
+from banty.models.forward import hidden_states
+from banty.models.loading import LanguageModel
+from banty.models.slots import Grid, Slots
+
+_ROWS = 32
+_REPEATS = 5
+
+
+def measured_threads(model: LanguageModel) -> int:
+    """The number of threads, of 1 and all cores this process may use, with which a decoding pass was faster.
+
+    More than one thread has to win by a tenth: where it is a near thing another process is at work, and one thread is
+    safe. Leaves torch's own setting as it was.
+    """
+    before = torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if model.device.type != "cpu" or cores == 1:
+        return before if model.device.type != "cpu" else 1
+    try:
+        alone, together = _pass_s(model, 1), _pass_s(model, cores)
+    finally:
+        torch.set_num_threads(before)
+    return cores if together < 0.9 * alone else 1
+
+
+@torch.no_grad()
+def _pass_s(model: LanguageModel, threads: int) -> float:
+    """Median seconds of a pass that gives 32 sequences a token."""
+    torch.set_num_threads(threads)
+    slots = Slots(model, _ROWS)
+    ids = torch.zeros(_ROWS, dtype=torch.int64)
+    spent = []
+    for repeat in range(_REPEATS + 1):
+        grid = Grid(slots, range(_ROWS), [1] * _ROWS, 1)
+        began = time.perf_counter()
+        hidden_states(model, ids, grid)
+        if repeat:  # the first builds kernels
+            spent.append(time.perf_counter() - began)
+    return statistics.median(spent)

@@ -1,0 +1,391 @@
+"""The local engine: continuous batching of live sessions over one model in this process.
+
+A session keeps what it has computed from turn to turn; prompts that begin alike compute their common beginning once;
+every tick gives each answering session one token. Shapes come from fixed buckets, and who shares a batch decides about
+speed only: draws are each session's own. Under a `Gate` ticks happen when all live episodes wait, which makes the
+batches, and so every float, repeatable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from banty.errors import BudgetExhausted, InputError
+from banty.models.forward import hidden_states
+from banty.models.loading import LanguageModel
+from banty.models.slots import Grid, Slots
+from banty.policies.prefixes import Ids, common_length, shared_prefixes
+from banty.policies.sampling import check_params, draw
+from banty.records import Gate, SamplingParams, generator
+
+WIDTH_BUCKET = 16
+LEAST_SHARED = 16
+"""Beginnings shared by fewer tokens than this are not worth a copy."""
+MOST_PREFIXES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """The whole stream a session is to continue, and when to stop. `params.seed` keys the draws; None is 0."""
+
+    session: str
+    ids: Ids
+    stop_ids: frozenset[int]
+    params: SamplingParams
+    max_tokens: int
+    feature_layers: tuple[int, ...] = ()
+    gate: Gate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What was sampled. `complete` says that it ended with a stop id, which is the last of `ids`.
+
+    `computed` is how many prompt tokens went through the model; the rest was kept from before, or shared.
+    """
+
+    ids: Ids
+    logprobs: tuple[float, ...]
+    complete: bool
+    version: int
+    computed: int
+    features: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(eq=False)
+class _Session:
+    """A slot, and the ids whose state it holds."""
+
+    slot: int
+    held: list[int] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Answer:
+    request: TokenRequest
+    future: asyncio.Future[Generated]
+    rng: np.random.Generator
+    session: _Session | None = None
+    computed: int = 0
+    sampled: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    features: list[Tensor] = field(default_factory=list)
+
+    @property
+    def wants(self) -> bool:
+        """Whether another token is to be sampled."""
+        return not self.future.done() and not self.complete and len(self.sampled) < self.request.max_tokens
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.sampled) and self.sampled[-1] in self.request.stop_ids
+
+
+class LocalEngine:
+    """Samples from a `LanguageModel`. One event loop at a time; `release` every session.
+
+    `prefill_tokens` bounds what one pass over prompts holds.
+    """
+
+    def __init__(self, model: LanguageModel, *, name: str = "local", prefill_tokens: int = 4096) -> None:
+        if prefill_tokens < WIDTH_BUCKET:
+            raise InputError(f"prefill_tokens is {prefill_tokens}; it takes at least {WIDTH_BUCKET}")
+        self.model = model
+        self.name = name
+        self.version = 0
+        self.num_computed = 0
+        self.num_sampled = 0
+        self._prefill_tokens = prefill_tokens
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{name}")
+        self._sessions: dict[str, _Session] = {}
+        self._arrived: list[_Answer] = []
+        self._released: list[str] = []
+        self._answering: list[_Answer] = []
+        self._pumping: asyncio.Task[None] | None = None
+        self._forget()
+
+    def load(self, version: int) -> None:
+        """The model's weights have changed: everything computed before is forgotten."""
+        if self._answering or self._arrived:
+            raise InputError(f"the engine {self.name} is answering; load weights between steps")
+        self.version = version
+        for session in self._sessions.values():
+            session.held = []
+        self._forget()
+
+    def _forget(self) -> None:
+        # New slots, not emptied ones: what a step computes must not depend on how much room the last one needed.
+        self._slots, self._prefixes = Slots(self.model), Slots(self.model)
+        self._stored: dict[Ids, int] = {}  # by use, the latest last
+        for place, session in enumerate(self._sessions.values()):
+            session.slot = place
+
+    async def generate(self, request: TokenRequest) -> Generated:
+        """Continue `request.ids` until a stop id or `max_tokens`. Raises BudgetExhausted when positions run out."""
+        check_params(request.params)
+        room = self.model.max_tokens - len(request.ids)
+        if room < 1:
+            most = self.model.max_tokens
+            raise BudgetExhausted("context", f"the conversation has {len(request.ids)} tokens; the model takes {most}")
+        if not set(request.feature_layers) <= set(range(len(self.model.layers) + 1)):
+            raise InputError(f"feature_layers is {request.feature_layers}; the model has 0 to {len(self.model.layers)}")
+        if any(answer.request.session == request.session for answer in (*self._arrived, *self._answering)):
+            raise InputError(f"session {request.session!r} is asked for an answer while it is giving one")
+        request = dataclasses.replace(request, max_tokens=min(request.max_tokens, room))
+        future: asyncio.Future[Generated] = asyncio.get_running_loop().create_future()
+        answer = _Answer(request, future, generator(request.params.seed or 0, "tokens"))
+        self._arrived.append(answer)
+        if self._pumping is None or self._pumping.done():
+            self._pumping = asyncio.get_running_loop().create_task(self._pump())
+        return await (request.gate.parked(self.name, future) if request.gate else future)
+
+    async def release(self, session: str) -> None:
+        """Give up what is kept for a session, and the answer it is giving."""
+        for answer in (*self._arrived, *self._answering):
+            if answer.request.session == session:
+                answer.future.cancel()
+        if self._pumping is None or self._pumping.done():
+            self._sessions.pop(session, None)
+        else:
+            self._released.append(session)  # a tick may be running: it is between ticks that sessions come and go
+
+    async def _pump(self) -> None:
+        """Tick while anybody waits for an answer."""
+        while self._arrived or self._answering or self._released:
+            waiting = [*self._arrived, *self._answering]
+            gate = next((answer.request.gate for answer in waiting if answer.request.gate), None)
+            if gate is not None:
+                await gate.turn(self.name)
+            else:
+                await asyncio.sleep(0)  # let those that arrive together be answered together
+            for session in self._released:
+                self._sessions.pop(session, None)
+            arrived = sorted((answer for answer in self._arrived if not answer.future.done()), key=_key)
+            self._released, self._arrived = [], []
+            self._answering = [*(answer for answer in self._answering if answer.wants), *arrived]
+            try:
+                if gate is not None:
+                    self._tick(arrived)  # here: while all episodes wait, there is nothing else for the loop to do
+                else:
+                    await asyncio.get_running_loop().run_in_executor(self._thread, self._tick, arrived)
+            except Exception as error:  # noqa: BLE001 - whatever fails in a tick fails the answers it was for
+                self._fail(error)
+            self._deliver()
+
+    def _fail(self, error: Exception) -> None:
+        failed, self._answering = self._answering, []
+        for session in self._sessions.values():
+            session.held = []  # what slots hold after a tick that broke off is anybody's guess
+        self._forget()
+        for answer in failed:
+            if not answer.future.done():
+                answer.future.set_exception(error)
+
+    def _deliver(self) -> None:
+        finished = [answer for answer in self._answering if not answer.wants]
+        self._answering = [answer for answer in self._answering if answer.wants]
+        for answer in sorted(finished, key=_key):
+            if answer.future.done():
+                continue
+            features = torch.stack(answer.features, dim=1).float().cpu().numpy() if answer.features else None
+            answer.future.set_result(
+                Generated(
+                    tuple(answer.sampled),
+                    tuple(answer.logprobs),
+                    answer.complete,
+                    self.version,
+                    answer.computed,
+                    features,
+                )
+            )
+
+    @torch.no_grad()
+    def _tick(self, arrived: Sequence[_Answer]) -> None:
+        """Compute the prompts of those who arrived, and give everybody who answers a token."""
+        answering = [answer for answer in self._answering if answer.sampled]
+        if arrived:
+            self._take_in(arrived)
+        if answering:
+            self._decode(answering)
+
+    # Prompts.
+
+    def _take_in(self, answers: Sequence[_Answer]) -> None:
+        fresh = [answer for answer in answers if not self._resume(answer)]
+        if fresh:
+            self._share_prefixes([answer.request.ids for answer in fresh])
+        for answer in fresh:
+            self._begin(answer)
+        jobs = [(_session(answer).slot, answer.request.ids[len(_session(answer).held) :]) for answer in answers]
+        for answer, (_, ids) in zip(answers, jobs, strict=True):
+            answer.computed = len(ids)
+            _session(answer).held = list(answer.request.ids)
+        self._prefill(self._slots, jobs, list(answers))
+
+    def _resume(self, answer: _Answer) -> bool:
+        """Go on from what the session holds of this prompt; False where it holds nothing of use."""
+        session = self._sessions.get(answer.request.session)
+        if session is None:
+            return False
+        answer.session = session
+        common = min(common_length(session.held, answer.request.ids), len(answer.request.ids) - 1)
+        if common and self._slots.cut(session.slot, common):
+            session.held = session.held[:common]
+            return True
+        self._slots.clear(session.slot)
+        session.held = []
+        return False
+
+    def _begin(self, answer: _Answer) -> None:
+        """Give the answer's session a slot, and what a stored prefix has of its prompt."""
+        session = answer.session
+        if session is None:
+            taken = {other.slot for other in self._sessions.values()}
+            slot = next(place for place in range(len(taken) + 1) if place not in taken)
+            session = self._sessions[answer.request.session] = _Session(slot)
+            answer.session = session
+        self._slots.reserve(_row_bucket(session.slot + 1), 0)
+        self._slots.clear(session.slot)
+        session.held = list(self._copy_prefix(answer.request.ids, self._slots, session.slot))
+
+    def _copy_prefix(self, ids: Ids, target: Slots, slot: int) -> Ids:
+        """Copy the longest stored beginning of `ids`, if any; what was copied."""
+        best = max((stored for stored in self._stored if stored == ids[: len(stored)]), key=len, default=())
+        if not best or len(best) >= len(ids):
+            return ()
+        self._stored[best] = self._stored.pop(best)
+        target.copy(self._prefixes, self._stored[best], slot)
+        return best
+
+    def _share_prefixes(self, prompts: Sequence[Ids]) -> None:
+        """Compute and store the beginnings these prompts share, those that build on each other one after another."""
+        wanted = [ids for ids in shared_prefixes(prompts, LEAST_SHARED) if ids not in self._stored]
+        while wanted:
+            ready = [ids for ids in wanted if not any(ids != other and ids[: len(other)] == other for other in wanted)]
+            ready = ready[:MOST_PREFIXES]  # more would take each other's slots
+            wanted = [ids for ids in wanted if ids not in ready]
+            jobs = []
+            for ids in ready:
+                slot = self._prefix_slot()
+                self._prefixes.reserve(_row_bucket(slot + 1), 0)
+                self._prefixes.clear(slot)
+                known = self._copy_prefix(ids, self._prefixes, slot)
+                self._stored[ids] = slot
+                jobs.append((slot, ids[len(known) :]))
+            self._prefill(self._prefixes, jobs)
+
+    def _prefix_slot(self) -> int:
+        """A slot for one more prefix: the next, or that of the one longest unused."""
+        if len(self._stored) < MOST_PREFIXES:
+            return len(self._stored)
+        return self._stored.pop(next(iter(self._stored)))
+
+    def _prefill(
+        self, slots: Slots, jobs: Sequence[tuple[int, Sequence[int]]], answers: Sequence[_Answer] | None = None
+    ) -> None:
+        """Compute each job's ids in its slot, in batches of like length; with `answers`, sample their first tokens."""
+        left = [(slot, ids, place) for place, (slot, ids) in enumerate(jobs)]
+        while left:
+            left.sort(key=lambda job: (-len(job[1]), job[2]))
+            width = min(_width_bucket(len(left[0][1])), self._prefill_tokens)
+            num_rows = max(self._prefill_tokens // width, 1)
+            batch, left = left[:num_rows], left[num_rows:]
+            rows = [slot for slot, _, _ in batch]
+            pieces = [list(ids[:width]) for _, ids, _ in batch]
+            filler = _row_bucket(len(rows)) - len(rows)
+            rows += [slots.scratch] * filler
+            pieces += [[] for _ in range(filler)]
+            hidden, features = self._run(slots, rows, pieces, width, _layers(answers or ()))
+            left += [(slot, ids[width:], place) for slot, ids, place in batch if len(ids) > width]
+            done = [row for row, (_, ids, _) in enumerate(batch) if len(ids) <= width]
+            if answers is not None and done:
+                ends = [row * width + len(batch[row][1]) - 1 for row in done]
+                self._draw([answers[batch[row][2]] for row in done], hidden[ends], [state[ends] for state in features])
+
+    # Tokens.
+
+    def _decode(self, answers: Sequence[_Answer]) -> None:
+        """One token for each answer: the state moves over the last one sampled, and the next is drawn."""
+        num_rows = _row_bucket(len(answers))
+        self._gather([_session(answer) for answer in answers], num_rows)
+        by_slot = {_session(answer).slot: answer for answer in answers}
+        pieces: list[list[int]] = [[] for _ in range(num_rows)]
+        for slot, answer in by_slot.items():
+            pieces[slot] = [answer.sampled[-1]]
+            _session(answer).held.append(answer.sampled[-1])
+        self._slots.reserve(num_rows, 0)
+        hidden, features = self._run(self._slots, range(num_rows), pieces, 1, _layers(answers))
+        rows = sorted(by_slot)
+        self._draw([by_slot[row] for row in rows], hidden, features, rows)
+
+    def _gather(self, sessions: Sequence[_Session], num_rows: int) -> None:
+        """See that the answering sessions lie in the first `num_rows` slots."""
+        answering = {session.slot for session in sessions}
+        holders = {session.slot: session for session in self._sessions.values()}
+        free = iter([slot for slot in range(num_rows) if slot not in answering])
+        for session in sorted(sessions, key=lambda session: session.slot):
+            if session.slot >= num_rows:
+                slot = next(free)
+                self._slots.swap(slot, session.slot)
+                if slot in holders:
+                    holders[slot].slot = session.slot
+                session.slot = slot
+
+    def _run(
+        self, slots: Slots, rows: Sequence[int], pieces: Sequence[Sequence[int]], width: int, layers: Sequence[int]
+    ) -> tuple[Tensor, list[Tensor]]:
+        ids = torch.tensor([[*piece, *[0] * (width - len(piece))] for piece in pieces], device=self.model.device)
+        grid = Grid(slots, rows, [len(piece) for piece in pieces], width)
+        hidden, features = hidden_states(self.model, ids.view(-1), grid, layers=layers)
+        grid.advance()
+        self.num_computed += sum(map(len, pieces))
+        return hidden, features
+
+    def _draw(
+        self, answers: Sequence[_Answer], hidden: Tensor, features: Sequence[Tensor], rows: Sequence[int] | None = None
+    ) -> None:
+        """Sample a token for each answer, from the hidden state in its row."""
+        logits = F.linear(hidden, self.model.head)
+        if rows is not None:
+            logits, features = logits[rows], [state[rows] for state in features]
+        uniforms = [answer.rng.random() for answer in answers]
+        tokens, logprobs = draw(logits, [answer.request.params for answer in answers], uniforms)
+        layers = _layers(answers)
+        for row, answer in enumerate(answers):
+            answer.sampled.append(tokens[row])
+            answer.logprobs.append(logprobs[row])
+            if answer.request.feature_layers:
+                wanted = [features[layers.index(layer)][row] for layer in answer.request.feature_layers]
+                answer.features.append(torch.stack(wanted))
+        self.num_sampled += len(answers)
+
+
+def _key(answer: _Answer) -> str:
+    return answer.request.session
+
+
+def _session(answer: _Answer) -> _Session:
+    assert answer.session is not None, "answers are given a session when they are taken in"
+    return answer.session
+
+
+def _layers(answers: Sequence[_Answer]) -> list[int]:
+    return sorted({layer for answer in answers for layer in answer.request.feature_layers})
+
+
+def _row_bucket(count: int) -> int:
+    return 1 << max(count - 1, 0).bit_length()
+
+
+def _width_bucket(count: int) -> int:
+    return -(-count // WIDTH_BUCKET) * WIDTH_BUCKET
