@@ -11,19 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from banty.errors import InputError
+from banty.learn.aggregate import coefficients
 from banty.models.habits import HabitWeights
-from banty.records import JSON, TrainingSample, canonical_json
+from banty.records import Loss, PolicyLoss, TrainingSample, canonical_json
 
 _STATE_FILE = "optimizer.json"
 
 
 class HabitLearner:
-    """Plain gradient descent on the logits; losses `policy_gradient` and `cross_entropy`.
+    """Plain gradient descent on the logits.
 
-    The loss is the weighted mean, over the trained tokens of the whole `forward_backward` call, of
-    `-advantage * logprob`, or of `-logprob`. Every token counts once, so a rollout in several samples counts as much as
-    in one, and `rollout_share`, which is for means over sequences, is not used. There is no ratio to clip: one update
-    is made per batch of the current version, and samples of another version are refused.
+    There is no ratio to clip: one update is made per batch of the current version, and samples of another version are
+    refused. So of a `PolicyLoss` only the aggregation acts, and a correction or a KL term is refused.
     """
 
     def __init__(self, weights: HabitWeights, learning_rate: float) -> None:
@@ -33,13 +32,15 @@ class HabitLearner:
         self.learning_rate = learning_rate
         self._gradient = np.zeros_like(weights.logits)
 
-    def forward_backward(self, samples: Sequence[TrainingSample], loss: JSON) -> Mapping[str, float]:
-        if loss not in ("policy_gradient", "cross_entropy"):
-            raise InputError(f"loss {loss!r} is not one of policy_gradient, cross_entropy")
-        total, value = 0.0, 0.0
+    def forward_backward(self, samples: Sequence[TrainingSample], loss: Loss) -> Mapping[str, float]:
+        loss.check()
+        if isinstance(loss, PolicyLoss) and (loss.correction != "none" or loss.kl):
+            raise InputError("the habit learner is its own sampler and keeps no reference: correction 'none' and kl 0")
+        value, tokens = 0.0, 0.0
         gradient = np.zeros_like(self._gradient)
-        for sample in samples:
-            if loss == "policy_gradient" and sample.version != self.weights.version:
+        factors = coefficients(samples, loss.aggregation, loss.constant_tokens)
+        for sample, factor in zip(samples, factors, strict=True):
+            if isinstance(loss, PolicyLoss) and sample.version != self.weights.version:
                 raise InputError(
                     f"rollout {sample.rollout_id} was sampled by version {sample.version}, the learner is at "
                     f"{self.weights.version}; the habit learner trains on its own current samples only"
@@ -51,18 +52,17 @@ class HabitLearner:
                 )
             logprobs = self.weights.logprobs(sample.temperature)
             points, options = _options(sample)
-            weight = sample.weights[sample.mask].astype(np.float64)
-            coefficient = weight * sample.advantages[sample.mask] if loss == "policy_gradient" else weight
-            total += float(weight.sum())
+            coefficient = factor[sample.mask]
+            if isinstance(loss, PolicyLoss):
+                coefficient = coefficient * sample.advantages[sample.mask]
+            tokens += float(sample.weights[sample.mask].sum())
             value -= float(coefficient @ logprobs[points, options])
             # d(-logprob of the option taken) / d logits = (probabilities - onehot) / temperature, in its point's row.
             step = np.exp(logprobs)[points]
             step[np.arange(len(points)), options] -= 1.0
             np.add.at(gradient, points, coefficient[:, None] * step / sample.temperature)
-        if total == 0.0:
-            return {"loss": 0.0, "tokens": 0.0}
-        self._gradient += gradient / total
-        return {"loss": value / total, "tokens": total}
+        self._gradient += gradient
+        return {"loss": value, "tokens": tokens}
 
     def optim_step(self) -> Mapping[str, float]:
         norm = float(np.linalg.norm(self._gradient))
@@ -76,7 +76,11 @@ class HabitLearner:
         """What has been accumulated since the last step, [num_points, 2]."""
         return self._gradient
 
-    def logprobs(self, samples: Sequence[TrainingSample]) -> Sequence[npt.NDArray[np.float32]]:
+    def logprobs(
+        self, samples: Sequence[TrainingSample], *, reference: bool = False
+    ) -> Sequence[npt.NDArray[np.float32]]:
+        if reference:
+            raise InputError("the habit learner keeps no reference weights")
         found = []
         for sample in samples:
             values = np.zeros(len(sample.token_ids), dtype=np.float32)

@@ -1,0 +1,62 @@
+"""A learner's state on disk: safetensors and JSON, read without executing anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from banty.errors import InputError
+
+SCHEMA_VERSION = 1
+_MASTERS, _MOMENTS, _COUNTERS = "masters.safetensors", "moments.safetensors", "learner.json"
+
+
+def save(
+    folder: Path, masters: Mapping[str, Tensor], moments: Mapping[str, Tensor], counters: Mapping[str, int]
+) -> None:
+    """Write float32 weights, the optimizer's moments and the counters into `folder`."""
+    from safetensors.torch import save_file
+
+    save_file({name: value.contiguous().cpu() for name, value in masters.items()}, folder / _MASTERS)
+    save_file({name: value.contiguous().cpu() for name, value in moments.items()}, folder / _MOMENTS)
+    (folder / _COUNTERS).write_text(json.dumps({"schema_version": SCHEMA_VERSION, **counters}) + "\n")
+
+
+def load(folder: Path, like: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, int]]:
+    """What `save` wrote. Raises InputError unless it holds the tensors of `like`, name for name and shape for shape."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        counters = json.loads((folder / _COUNTERS).read_text())
+        masters, moments = load_file(folder / _MASTERS), load_file(folder / _MOMENTS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"{folder} does not hold the state of a learner: {error}") from error
+    found = counters.pop("schema_version", None)
+    if found != SCHEMA_VERSION:
+        raise InputError(
+            f"{folder} is a checkpoint of schema {found}, and this Banty reads {SCHEMA_VERSION}; go on with the "
+            "version of Banty that wrote it"
+        )
+    _check_shapes(folder, masters, like)
+    wrong = [key for key in moments if key.rsplit("/", 1)[0] not in like]
+    if wrong or {"version", "num_updates"} - set(counters):
+        raise InputError(f"{folder} does not hold the state of a learner: its optimizer state has {wrong[:1]}")
+    return masters, moments, counters
+
+
+def _check_shapes(folder: Path, found: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
+    for name in sorted({*found, *like}):
+        theirs, ours = found.get(name), like.get(name)
+        if theirs is None or ours is None or theirs.shape != ours.shape:
+            raise InputError(
+                f"{folder} is a checkpoint of another model: {name} is {_shape(theirs)} there and {_shape(ours)} here; "
+                "resume with the model, adapter rank and vocabulary it was made with"
+            )
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "missing" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"

@@ -1,0 +1,250 @@
+"""The learner of language models: the verbs of `banty.records.Learner` on one device, in torch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from banty.errors import InputError
+from banty.learn import checkpoint
+from banty.learn.aggregate import coefficients
+from banty.learn.batches import MicroBatch, micro_batches, pack, trained_tokens
+from banty.learn.head import CHUNK_LOGITS, token_logprobs
+from banty.learn.losses import loss_of
+from banty.models.forward import hidden_states
+from banty.models.loading import LanguageModel, Published
+from banty.records import Loss, OptimizerSpec, PolicyLoss, TrainingSample
+
+Floats = npt.NDArray[np.float32]
+
+
+class TorchLearner:
+    """Trains a model's trainable parameters, all of them or an adapter's.
+
+    Masters, gradients and moments are float32 whatever the model computes in; a bfloat16 model gets its masters rounded
+    after each update. `micro_batch_tokens` bounds what one pass holds, and changes nothing else. Samples are packed, a
+    recurrent layer's state is reset between them, only trained tokens reach the output projection, and `recompute`
+    trades time for the memory of activations. With `keep_reference` the weights it starts from stay at hand for a KL
+    term; an adapter's reference is its base.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        optimizer: OptimizerSpec,
+        *,
+        micro_batch_tokens: int = 16_384,
+        recompute: bool = False,
+        keep_reference: bool = False,
+        chunk_logits: int = CHUNK_LOGITS,
+        version: int = 0,
+    ) -> None:
+        optimizer.check()
+        if micro_batch_tokens < 1:
+            raise InputError(f"learner.micro_batch_tokens is {micro_batch_tokens}; it takes at least 1")
+        self.model = model
+        self.spec = optimizer
+        self.version = version
+        self._budget, self._recompute, self._chunk_logits = micro_batch_tokens, recompute, chunk_logits
+        self._parameters = model.trainable()
+        if not self._parameters:
+            raise InputError(f"{model.name} has no parameter to train")
+        self._masters = {name: _master(value) for name, value in self._parameters.items()}
+        self._gradients: dict[str, Tensor] = {}
+        self._adamw = torch.optim.AdamW(
+            list(self._masters.values()),
+            lr=optimizer.learning_rate,
+            betas=(optimizer.beta1, optimizer.beta2),
+            eps=optimizer.eps,
+            weight_decay=optimizer.weight_decay,
+            fused=True,
+        )
+        self._num_updates = 0
+        self._reference: dict[str, Tensor] | None = None
+        if keep_reference and model.peft is None:
+            self._reference = {name: value.detach().clone() for name, value in self._parameters.items()}
+
+    def forward_backward(self, samples: Sequence[TrainingSample], loss: Loss) -> Mapping[str, float]:
+        """Add the gradient of `loss` over `samples`. Metrics are means over the tokens that a pass was needed for:
+        samples whose every advantage is 0 have no gradient, and none is computed unless a KL term needs it."""
+        loss.check()
+        self._check(samples)
+        factors = coefficients(samples, loss.aggregation, loss.constant_tokens)
+        if isinstance(loss, PolicyLoss) and not loss.kl:
+            moved = [place for place, sample in enumerate(samples) if np.any(sample.advantages * factors[place])]
+        else:
+            moved = [place for place, sample in enumerate(samples) if np.any(factors[place])]
+        totals: Counter[str] = Counter()
+        lengths = [len(samples[place].token_ids) for place in moved]
+        for group in micro_batches(lengths, self._budget):
+            chosen = [moved[place] for place in group]
+            members = [samples[place] for place in chosen]
+            batch = pack(members, self.model.device)
+            logprobs, entropy = self._score(batch)
+            tokens = trained_tokens(members, [factors[place] for place in chosen], logprobs)
+            value, sums = loss_of(tokens, loss)
+            value.backward()
+            self._keep_gradients()
+            totals.update({**sums, "entropy": float(entropy.sum()), "passed_tokens": len(batch.ids)})
+        num_tokens = max(totals["tokens"], 1.0)
+        whole = ("loss", "tokens", "passed_tokens")
+        return {name: value if name in whole else value / num_tokens for name, value in sorted(totals.items())}
+
+    def optim_step(self) -> Mapping[str, float]:
+        """One AdamW update of the masters from the accumulated gradient."""
+        gradients = [self._gradients.get(name) for name in self._masters]
+        norm = torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
+        if not torch.isfinite(norm):
+            raise InputError(
+                f"the gradient of update {self._num_updates} is {float(norm)}; nothing was changed. Lower the learning "
+                "rate, or compute in float32"
+            )
+        limit = self.spec.max_grad_norm
+        scale = limit / float(norm) if limit and float(norm) > limit else 1.0
+        for master, gradient in zip(self._masters.values(), gradients, strict=True):
+            master.grad = gradient if gradient is None or scale == 1.0 else gradient * scale
+        rate = self.spec.rate_at(self._num_updates)
+        for group in self._adamw.param_groups:
+            group["lr"] = rate
+        self._adamw.step()
+        self._adamw.zero_grad(set_to_none=True)
+        self._gradients = {}
+        self._write_back()
+        self._num_updates += 1
+        self.version += 1
+        return {"grad_norm": float(norm), "learning_rate": rate}
+
+    @property
+    def gradients(self) -> Mapping[str, Tensor]:
+        """What has been accumulated since the last update, float32, by parameter name."""
+        return self._gradients
+
+    @torch.no_grad()
+    def logprobs(self, samples: Sequence[TrainingSample], *, reference: bool = False) -> Sequence[Floats]:
+        self._check(samples)
+        found = [np.zeros(len(sample.token_ids), dtype=np.float32) for sample in samples]
+        with self._reference_weights() if reference else contextlib.nullcontext():
+            for group in micro_batches([len(sample.token_ids) for sample in samples], self._budget):
+                members = [samples[place] for place in group]
+                logprobs, _ = self._score(pack(members, self.model.device))
+                pieces = torch.split(logprobs.cpu(), [int(sample.mask.sum()) for sample in members])
+                for place, piece in zip(group, pieces, strict=True):
+                    found[place][samples[place].mask] = piece.numpy()
+        return found
+
+    @torch.no_grad()
+    def features(
+        self, samples: Sequence[TrainingSample], layers: Sequence[int], positions: Sequence[Sequence[int]]
+    ) -> Sequence[Floats]:
+        """[layers, positions, hidden] per sample; layer 0 is the embedding, the last is after the final norm."""
+        found = []
+        for sample, places in zip(samples, positions, strict=True):
+            batch = pack([sample], self.model.device)
+            _, states = hidden_states(self.model, batch.ids, batch.mixer, layers=layers)
+            found.append(torch.stack([state[list(places)] for state in states]).float().cpu().numpy())
+        return found
+
+    def publish(self) -> Published:
+        return Published(self.version, self.model)
+
+    def save(self, folder: Path) -> None:
+        """Masters, moments and counters, in safetensors and JSON."""
+        moments = {
+            f"{name}/{moment}": value
+            for name, master in self._masters.items()
+            for moment, value in self._adamw.state.get(master, {}).items()
+        }
+        counters = {"version": self.version, "num_updates": self._num_updates}
+        checkpoint.save(folder, {name: master.detach() for name, master in self._masters.items()}, moments, counters)
+
+    def load(self, folder: Path) -> None:
+        """Go on from what `save` wrote. Raises InputError, and changes nothing, when it is of another model."""
+        masters, moments, counters = checkpoint.load(folder, self._masters)
+        with torch.no_grad():
+            for name, master in self._masters.items():
+                master.copy_(masters[name])
+        self._adamw.state.clear()
+        for key, value in moments.items():
+            name, moment = key.rsplit("/", 1)
+            # AdamW keeps its step counts where it made them, on the host unless fused on a device.
+            self._adamw.state[self._masters[name]][moment] = value.to(self._masters[name].device)
+        self._gradients = {}
+        self.version, self._num_updates = counters["version"], counters["num_updates"]
+        self._write_back()
+
+    def _score(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        """Logprobs and entropies of the batch's trained tokens."""
+        hidden, _ = hidden_states(self.model, batch.ids, batch.mixer, recompute=self._recompute)
+        return token_logprobs(
+            hidden[batch.predicting],
+            self.model.head,
+            batch.targets,
+            batch.temperatures,
+            chunk_logits=self._chunk_logits,
+        )
+
+    def _check(self, samples: Sequence[TrainingSample]) -> None:
+        rows = len(self.model.head)
+        for sample in samples:
+            if not sample.temperature > 0.0:
+                raise InputError(
+                    f"rollout {sample.rollout_id} was sampled at temperature {sample.temperature:g}, under which "
+                    "logprobs have no gradient; train on samples drawn at one above 0"
+                )
+            if len(sample.token_ids) and int(sample.token_ids.max()) >= rows:
+                raise InputError(
+                    f"rollout {sample.rollout_id} has token id {int(sample.token_ids.max())}, and {self.model.name} "
+                    f"knows {rows}; these rollouts are of a model with another tokenizer"
+                )
+            if len(sample.token_ids) > self.model.max_tokens:
+                raise InputError(
+                    f"rollout {sample.rollout_id} has {len(sample.token_ids)} tokens, and {self.model.name} has "
+                    f"positions for {self.model.max_tokens}; shorten episodes"
+                )
+
+    def _keep_gradients(self) -> None:
+        """Move the parameters' gradients into float32, where those of several micro-batches can be added."""
+        for name, parameter in self._parameters.items():
+            if parameter.grad is None:
+                continue
+            kept = self._gradients.get(name)
+            if kept is None:
+                self._gradients[name] = parameter.grad.float()
+            else:
+                kept.add_(parameter.grad)
+            parameter.grad = None
+
+    @torch.no_grad()
+    def _write_back(self) -> None:
+        for name, parameter in self._parameters.items():
+            if parameter is not self._masters[name]:
+                parameter.copy_(self._masters[name])
+
+    @contextlib.contextmanager
+    def _reference_weights(self) -> Iterator[None]:
+        if self.model.peft is not None:
+            with self.model.without_adapter():
+                yield
+            return
+        if self._reference is None:
+            raise InputError("this learner keeps no reference weights; set learner.keep_reference, or loss.kl to 0")
+        current = {name: value.detach().clone() for name, value in self._parameters.items()}
+        try:
+            for name, value in self._parameters.items():
+                value.copy_(self._reference[name])
+            yield
+        finally:
+            for name, value in self._parameters.items():
+                value.copy_(current[name])
+
+
+def _master(parameter: torch.nn.Parameter) -> Tensor:
+    """The float32 tensor that is updated: the parameter itself where it is float32."""
+    return parameter if parameter.dtype == torch.float32 else parameter.detach().float().clone()

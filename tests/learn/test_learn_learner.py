@@ -1,0 +1,292 @@
+"""The learner of language models: what must not change its mathematics, and what it keeps on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.learn.batches_by_hand import batch, sample
+from tests.tiny import FAMILIES, Family, tiny_folder, tiny_model
+from torch import Tensor
+
+from banty.errors import InputError
+from banty.learn.aggregate import coefficients
+from banty.learn.batches import micro_batches
+from banty.learn.learner import TorchLearner
+from banty.models.loading import LanguageModel, LoraSpec, load_model
+from banty.policies.engine import LocalEngine, TokenRequest
+from banty.records import AGGREGATIONS, OptimizerSpec, PolicyLoss, SamplingParams, SupervisedLoss, TrainingSample
+
+PLAIN = PolicyLoss()
+
+
+def learner_of(model: LanguageModel, *, rate: float = 1e-3, **options: Any) -> TorchLearner:
+    return TorchLearner(model, OptimizerSpec(learning_rate=rate), **options)
+
+
+def gradients(
+    model: LanguageModel, samples: list[TrainingSample], loss: Any = PLAIN, **options: Any
+) -> dict[str, Tensor]:
+    learner = learner_of(model, **options)
+    learner.forward_backward(samples, loss)
+    return dict(learner.gradients)
+
+
+def assert_same(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], tolerance: float = 2e-5) -> None:
+    assert set(found) == set(wanted)
+    size = max(float(value.abs().max()) for value in wanted.values())
+    assert size > 0
+    for name, value in wanted.items():
+        assert float((found[name] - value).abs().max()) <= tolerance * size, name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"micro_batch_tokens": 90},
+        {"micro_batch_tokens": 130},
+        {"recompute": True},
+        {"chunk_logits": 320 * 7},
+        {"micro_batch_tokens": 100, "recompute": True, "chunk_logits": 320},
+    ],
+    ids=str,
+)
+def test_micro_batches_recomputation_and_a_chunked_head_change_nothing(family: Family, options: dict[str, Any]) -> None:
+    for loss in (PLAIN, PolicyLoss(aggregation="turn", ratio_level="sequence"), SupervisedLoss(aggregation="sequence")):
+        whole = gradients(tiny_model(family), batch(), loss)
+        assert_same(gradients(tiny_model(family), batch(), loss, **options), whole)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_the_gradient_is_that_of_hugging_face_and_autograd_without_packing(family: Family, aggregation: Any) -> None:
+    """Each sample alone, padded on the right, full logits, the loss written out again."""
+    model = tiny_model(family)
+    samples = batch()
+    loss = PolicyLoss(aggregation=aggregation, constant_tokens=50.0)
+    total = torch.zeros(())
+    for one, factors in zip(samples, coefficients(samples, aggregation, 50.0), strict=True):
+        padded = torch.tensor([[*one.token_ids.tolist(), 0, 0, 0]])
+        logits = model.module(padded).logits[0, : len(one.token_ids)].float() / one.temperature
+        places = torch.tensor(np.flatnonzero(one.mask))
+        ids = torch.tensor(one.token_ids.astype(np.int64))
+        logprobs = logits.log_softmax(-1)[places - 1].gather(1, ids[places, None])[:, 0]
+        ratio = (logprobs - torch.tensor(one.sampler_logprobs)[places]).exp()
+        advantages = torch.tensor(one.advantages)[places]
+        each = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(0.8, 1.28))
+        total = total + (torch.tensor(factors)[places].float() * each).sum()
+    total.backward()
+    wanted = {name: value.grad.clone() for name, value in model.trainable().items() if value.grad is not None}
+    model.module.zero_grad()
+    learner = learner_of(model)
+    metrics = learner.forward_backward(samples, loss)
+    assert metrics["loss"] == pytest.approx(float(total.detach()), rel=1e-4)
+    assert_same(learner.gradients, wanted, 1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_samples_without_advantage_are_passed_over_and_still_count(family: Family) -> None:
+    dead = sample("dead", [(10, 30)], advantages=[0.0])
+    one = gradients(tiny_model(family), [*batch(), dead])
+    learner = learner_of(tiny_model(family))
+    metrics = learner.forward_backward([*batch(), dead], PLAIN)
+    assert metrics["passed_tokens"] == sum(len(item.token_ids) for item in batch())
+    assert_same(learner.gradients, one)
+    num = sum(int(item.mask.sum()) for item in batch())
+    rescaled = {name: value * num / (num + 30) for name, value in gradients(tiny_model(family), batch()).items()}
+    assert_same(learner.gradients, rescaled)
+
+
+def test_gradients_of_several_calls_add_up() -> None:
+    learner = learner_of(tiny_model("qwen3"))
+    loss = PolicyLoss(aggregation="constant", constant_tokens=10.0)
+    learner.forward_backward(batch()[:2], loss)
+    learner.forward_backward(batch()[2:], loss)
+    whole = gradients(tiny_model("qwen3"), batch()[:2], loss), gradients(tiny_model("qwen3"), batch()[2:], loss)
+    assert_same(learner.gradients, {name: whole[0][name] + whole[1][name] for name in whole[0]})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 2e-2)])
+def test_the_engines_logprobs_are_the_learners(family: Family, dtype: str, tolerance: float) -> None:
+    """Over several turns: kept states, shared prefixes, decode against packed training."""
+    model = load_model(tiny_folder(family), dtype=dtype)
+    if dtype == "bfloat16":  # a real model's logits are some units wide; the tiny one's random ones must not be wider
+        with torch.no_grad():
+            for value in model.module.parameters():
+                value.mul_(0.5)
+    engine = LocalEngine(model)
+    rng = np.random.default_rng(3)
+    shared = rng.integers(0, 300, 40).tolist()
+
+    async def episode(name: str) -> TrainingSample:
+        ids, mask, logprobs, turns = list(shared), [False] * 40, [0.0] * 40, [-1] * 40
+        for turn in range(3):
+            asked = SamplingParams(temperature=0.8, seed=ord(name) + turn)
+            got = await engine.generate(TokenRequest(name, tuple(ids), frozenset({7}), asked, 12))
+            new = rng.integers(0, 300, 9).tolist()
+            ids += [*got.ids, *new]
+            mask += [True] * len(got.ids) + [False] * 9
+            turns += [turn] * len(got.ids) + [-1] * 9
+            logprobs += [*got.logprobs, *[0.0] * 9]
+        await engine.release(name)
+        return dataclasses.replace(
+            sample(name, [(1, len(ids) - 1)]),
+            token_ids=np.array(ids, dtype=np.int32),
+            mask=np.array(mask),
+            turn_ids=np.array(turns, dtype=np.int32),
+            sampler_logprobs=np.array(logprobs, dtype=np.float32),
+            temperature=0.8,
+        )
+
+    async def episodes() -> list[TrainingSample]:
+        return list(await asyncio.gather(*(episode(name) for name in "abcd")))
+
+    samples = asyncio.run(episodes())
+    for one, found in zip(samples, learner_of(model).logprobs(samples), strict=True):
+        assert (found[~one.mask] == 0).all()
+        difference = np.abs(found - one.sampler_logprobs)[one.mask]
+        assert difference.mean() < tolerance / 2
+        assert (difference.max() if dtype == "float32" else difference.mean()) < tolerance
+
+
+def test_an_update_is_adamw_on_the_clipped_gradient() -> None:
+    learner = TorchLearner(
+        tiny_model("qwen3"), OptimizerSpec(learning_rate=1e-2, max_grad_norm=0.5, weight_decay=0.1, warmup_steps=1)
+    )
+    twin = tiny_model("qwen3")
+    reference = torch.optim.AdamW(twin.trainable().values(), lr=1e-2, betas=(0.9, 0.99), weight_decay=0.1)
+    for step in range(3):
+        learner.forward_backward(batch(), PLAIN)
+        for name, value in twin.trainable().items():
+            value.grad = learner.gradients[name].clone()
+        norm = torch.nn.utils.clip_grad_norm_(twin.trainable().values(), 0.5)
+        reference.param_groups[0]["lr"] = 5e-3 if step == 0 else 1e-2
+        reference.step()
+        metrics = learner.optim_step()
+        assert metrics["grad_norm"] == pytest.approx(float(norm))
+        assert metrics["learning_rate"] == pytest.approx(reference.param_groups[0]["lr"])
+        assert not learner.gradients
+    for name, value in twin.trainable().items():
+        assert torch.allclose(value, learner.model.trainable()[name], atol=1e-6), name
+    assert learner.version == 3
+
+
+def test_small_updates_of_a_bfloat16_model_are_not_lost() -> None:
+    """Each is far below what bfloat16 can add to a weight; the masters keep them."""
+    model = tiny_model("qwen3", dtype="bfloat16")
+    before = {name: value.detach().clone() for name, value in model.trainable().items()}
+    learner = learner_of(model, rate=2e-5)
+    for _ in range(60):
+        learner.forward_backward(batch(), PLAIN)
+        learner.optim_step()
+    moved = [float((value != before[name]).float().mean()) for name, value in model.trainable().items()]
+    assert np.mean(moved) > 0.02
+
+
+@pytest.mark.parametrize("lora", [None, LoraSpec(rank=4)], ids=["full", "lora"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_loaded_learner_goes_on_bit_for_bit(tmp_path: Path, lora: LoraSpec | None, dtype: str) -> None:
+    torch.manual_seed(0)
+    learner = learner_of(tiny_model("qwen3", dtype=dtype, lora=lora))
+    for _ in range(2):
+        learner.forward_backward(batch(), PLAIN)
+        learner.optim_step()
+    learner.save(tmp_path)
+    resumed = learner_of(tiny_model("qwen3", dtype=dtype, lora=lora))
+    resumed.load(tmp_path)
+    for one in (learner, resumed):
+        one.forward_backward(batch(), PLAIN)
+        one.optim_step()
+    assert resumed.version == learner.version == 3
+    for name, value in learner.model.trainable().items():
+        assert torch.equal(value, resumed.model.trainable()[name]), name
+    assert not list(tmp_path.glob("*.bin")) + list(tmp_path.glob("*.pt"))
+
+
+@pytest.mark.parametrize("lora", [None, LoraSpec(rank=4)], ids=["full", "lora"])
+def test_the_reference_stays_where_training_began(lora: LoraSpec | None) -> None:
+    start = learner_of(tiny_model("qwen3")).logprobs(batch())
+    learner = learner_of(tiny_model("qwen3", lora=lora), rate=1e-2, keep_reference=True)
+    for _ in range(2):
+        learner.forward_backward(batch(), PLAIN)
+        learner.optim_step()
+    moved = learner.logprobs(batch())
+    for before, now, after in zip(start, learner.logprobs(batch(), reference=True), moved, strict=True):
+        assert np.allclose(now, before, atol=1e-5)
+        assert not np.allclose(after, before, atol=1e-3)
+    for one, other in zip(moved, learner.logprobs(batch()), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_a_learner_without_reference_says_so() -> None:
+    with pytest.raises(InputError, match="keep_reference"):
+        learner_of(tiny_model("qwen3")).logprobs(batch(), reference=True)
+
+
+def test_features_are_hidden_states_at_places() -> None:
+    model = tiny_model("qwen3_5")
+    one = batch()[0]
+    (found,) = learner_of(model).features([one], layers=[2, 4], positions=[[0, 5]])
+    with torch.no_grad():
+        states = model.module(torch.tensor([one.token_ids.tolist()]), output_hidden_states=True).hidden_states
+    assert found.shape == (2, 2, 32)
+    assert np.allclose(found[1], states[4][0, [0, 5]].numpy(), atol=1e-4)
+
+
+def test_micro_batches_keep_the_budget_and_lose_nobody() -> None:
+    lengths = [5, 9, 3, 3, 8, 1, 1, 10]
+    groups = micro_batches(lengths, 10)
+    assert sorted(place for group in groups for place in group) == list(range(8))
+    assert all(sum(lengths[place] for place in group) <= 10 for group in groups)
+    assert len(groups) == 5
+    with pytest.raises(InputError, match="micro_batch_tokens"):
+        micro_batches([3, 11], 10)
+
+
+def test_a_checkpoint_of_another_shape_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    other = learner_of(tiny_model("qwen3", lora=LoraSpec(rank=2)))
+    other.save(tmp_path)
+    learner = learner_of(tiny_model("qwen3", lora=LoraSpec(rank=4)))
+    before = {name: value.detach().clone() for name, value in learner.model.trainable().items()}
+    with pytest.raises(InputError, match=r"checkpoint of another model: .*lora_A.* is 2x64 there and 4x64 here"):
+        learner.load(tmp_path)
+    for name, value in learner.model.trainable().items():
+        assert torch.equal(value, before[name])
+    (tmp_path / "learner.json").write_text('{"schema_version": 99, "version": 1, "num_updates": 1}')
+    with pytest.raises(InputError, match="schema 99"):
+        learner.load(tmp_path)
+    (tmp_path / "masters.safetensors").write_bytes(b"not safetensors")
+    with pytest.raises(InputError, match="does not hold the state of a learner"):
+        learner.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"temperature": 0.0}, "temperature 0"),
+        ({"token_ids": np.full(4, 999, dtype=np.int32)}, "token id 999"),
+        ({"mask": np.array([True, False, False, True])}, "first token"),
+    ],
+)
+def test_samples_that_cannot_be_trained_on_are_refused(change: dict[str, Any], words: str) -> None:
+    one = dataclasses.replace(sample("x", [(3, 1)]), **change)
+    with pytest.raises(InputError, match=words):
+        learner_of(tiny_model("qwen3")).forward_backward([one], SupervisedLoss())
+
+
+def test_a_gradient_that_is_not_finite_stops_the_update() -> None:
+    learner = learner_of(tiny_model("qwen3"))
+    bad = dataclasses.replace(sample("x", [(3, 2)]), advantages=np.array([0, 0, 0, np.inf, 1], dtype=np.float32))
+    learner.forward_backward([bad], PLAIN)
+    before = {name: value.detach().clone() for name, value in learner.model.trainable().items()}
+    with pytest.raises(InputError, match="nothing was changed"):
+        learner.optim_step()
+    assert all(torch.equal(value, before[name]) for name, value in learner.model.trainable().items())
