@@ -11,7 +11,7 @@ from rich.console import Console
 
 from banty import __version__
 from banty.cli import show
-from banty.cli.choices import expert_of, fresh_folder, options_of, policy_of, prices_of, roles_of, taskset_of
+from banty.cli.choices import fresh_folder, options_of, policy_of, prices_of, roles_of, taskset_of
 from banty.cli.evaluate import eval_plan_json, run_eval
 from banty.cli.inspection import (
     expert_of_run,
@@ -20,19 +20,26 @@ from banty.cli.inspection import (
     replay_sentence,
     replay_stored,
     rollout_of,
-    stored_rollouts,
     task_json,
 )
+from banty.cli.local import model_opener
 from banty.cli.plain import plain, visible
-from banty.cli.training import check_recipe, open_run, reopen_run, run_training, with_whole_options
+from banty.cli.training import (
+    check_recipe,
+    load_any_recipe,
+    open_run,
+    recipe_json,
+    reopen_run,
+    run_training,
+    with_whole_options,
+)
 from banty.envs.registry import BUILT_IN, installed, make_taskset
 from banty.envs.scaffold import class_prefix, new_env
 from banty.errors import InputError
 from banty.evals import EvalPlan, compare_cards, read_card
 from banty.records import Limits, Rollout, SamplingParams
-from banty.rollout import Cast, check_roles
-from banty.runs import check_free, load_recipe, to_mapping
-from banty.train.recipe import RLRecipe
+from banty.rollout import Cast, check_roles, stored_rollouts
+from banty.runs import check_free
 
 app = typer.Typer(
     name="banty",
@@ -86,7 +93,7 @@ def train(
     as_json: AsJson = False,
     allow_code: AllowCode = False,
 ) -> None:
-    """Evaluate on held-out tasks, train by multi-turn reinforcement learning, evaluate again.
+    """Evaluate on held-out tasks, train (reinforcement learning, or fine-tuning on conversations), evaluate again.
 
     Examples:
 
@@ -103,22 +110,25 @@ def train(
         run, resolved = reopen_run(Path(resume))
     else:
         changes = [*(overrides or []), *([f"train.seed={seed}"] if seed is not None else [])]
-        resolved = with_whole_options(load_recipe(RLRecipe, recipe, changes))
-    taskset = make_taskset(resolved.env.name, resolved.env.options, allow_code)
-    check_recipe(resolved, taskset)
+        resolved = with_whole_options(load_any_recipe(recipe, changes))
+    env = resolved.env
+    taskset = make_taskset(env.name, env.options, allow_code) if env is not None else None
+    model = check_recipe(resolved, taskset)
     if dry_run:
         if out:
             check_free(Path(out))
-        _print_json(to_mapping(resolved))
+        _print_json(recipe_json(resolved))
         return
     if not resume:
         run = open_run(resolved, fresh_folder(out, f"train-{Path(recipe).stem}"))
-    comparison = run_training(resolved, run, taskset, quiet=as_json)
+    comparison = run_training(resolved, run, taskset, model, quiet=as_json)
     if as_json:
         _print_json(run.read_json("result.json") | {"folder": str(run.path)})
         return
-    words = {point: options[1] for point, options in expert_of(taskset).points.items()}
-    show.show_training(console, comparison, words)
+    if comparison is not None:
+        expert = taskset.expert() if taskset is not None else None
+        words = {point: options[1] for point, options in expert.points.items()} if expert is not None else {}
+        show.show_training(console, comparison, words)
     print(f"run: {run.path}")
 
 
@@ -134,6 +144,9 @@ def evaluate(
     max_tokens: Annotated[int | None, typer.Option(help="Tokens after which one answer is cut.")] = None,
     max_turns: Annotated[int, typer.Option(help="Turns after which an episode is cut and has failed.")] = 30,
     concurrency: Annotated[int, typer.Option(help="Episodes live at once.")] = 64,
+    dtype: Annotated[str, typer.Option(help="What a model in a folder computes in: float32 or bfloat16.")] = "float32",
+    device: Annotated[str, typer.Option(help="Where a model in a folder runs: cpu, cuda or cuda:N.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Cores for a model on the CPU; 0 measures what is faster.")] = 0,
     user: User = "",
     user_temperature: Annotated[float, typer.Option(help="Sampling temperature of --user.")] = 0.0,
     price: Annotated[str, typer.Option(help="IN,OUT: dollars per million prompt and sampled tokens.")] = "",
@@ -161,7 +174,8 @@ def evaluate(
     if resume and not out:
         raise InputError("--resume needs --out FOLDER, the evaluation to go on with")
     taskset = taskset_of(env, option or [], allow_code)
-    chosen = policy_of(policy, taskset, tool_calls, prices_of(price))
+    opener = model_opener(dtype, device, threads, max_tokens, Path(out) if resume else None)
+    chosen = policy_of(policy, taskset, tool_calls, prices_of(price), opener)
     roles = roles_of(taskset, user)
     cast = Cast(
         chosen.policy, roles, role_params={role: SamplingParams(temperature=user_temperature) for role in roles}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -19,18 +19,20 @@ from banty.records import JSON, Expert, Policy, Taskset, sha256_json
 from banty.runs import toml_value
 
 KEY_ENV, USER_KEY_ENV = "BANTY_API_KEY", "BANTY_USER_API_KEY"
+MODEL_FILES = ("config.json", "adapter_config.json")
 CARELESS = 0.3
 """How often the habit policy lapses at each decision point when nothing else is said."""
 
 
 class Chosen(NamedTuple):
-    """A policy, how to read its decisions if it is made of habits, whether it repeats itself exactly, and what tells
-    it apart from others of its name."""
+    """A policy, how to read its decisions if it is made of habits, whether it repeats itself exactly, what tells it
+    apart from others of its name, and what to note of the engine it runs on."""
 
     policy: Policy
     decode: Decode | None = None
     exact: bool = True
     details: Mapping[str, JSON] = {}
+    engine: Mapping[str, JSON] = {}
 
 
 def options_of(pairs: Sequence[str]) -> dict[str, Any]:
@@ -75,9 +77,16 @@ def expert_of(taskset: Taskset) -> Expert:
 
 
 def policy_of(
-    spec: str, taskset: Taskset, tool_calls: str = "native", prices: tuple[float, float] = (0.0, 0.0)
+    spec: str,
+    taskset: Taskset,
+    tool_calls: str = "native",
+    prices: tuple[float, float] = (0.0, 0.0),
+    open_folder: Callable[[Path], Chosen] | None = None,
 ) -> Chosen:
-    """The policy a person named: a built-in name, a folder of weights or a run, or an endpoint's URL."""
+    """The policy a person named: a built-in name, a folder of weights or a run, or an endpoint's URL.
+
+    `open_folder` opens the folder of a language model.
+    """
     if spec.startswith(("http://", "https://")):
         details = {"url": spec, "tool_calls": tool_calls}
         return Chosen(endpoint_of(spec, tool_calls, prices), exact=False, details=details)
@@ -93,10 +102,17 @@ def policy_of(
     for place in (folder, folder / "weights"):
         if (place / "habits.json").is_file():
             return habits_of(expert_of(taskset), HabitWeights.load(place), f"habits@{folder.name}")
+        if open_folder is not None and is_model(place):
+            return open_folder(place)
     names = ", ".join(["expert", "habits", "habits:0.2", *baselines])
     raise InputError(
-        f"{spec!r} is no policy: give {names}, a folder with trained weights, or an endpoint's http(s) URL"
+        f"{spec!r} is no policy: give {names}, a folder with a model or trained weights, or an endpoint's http(s) URL"
     )
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder is one of a Hugging Face model, or of an adapter."""
+    return any((folder / name).is_file() for name in MODEL_FILES)
 
 
 def habits_of(expert: Expert, weights: HabitWeights, name: str) -> Chosen:

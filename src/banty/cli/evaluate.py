@@ -37,6 +37,8 @@ def run_eval(
     """Evaluate into `folder`: rollouts in shards, then `card.json`. Raises InputError for a folder that is taken."""
     identity = identity_of(plan, taskset, chosen, cast)
     claim(folder, {"kind": "eval", "options": dict(options), **identity}, resume)
+    if chosen.engine:
+        write_json(folder / "engine.json", chosen.engine)
     kept = kept or f"finished episodes are kept; go on with the same command and --out {folder} --resume"
     started = time.perf_counter()
     succeeded = scored = 0

@@ -13,23 +13,8 @@ from banty.envs.tasksets import Tasks
 from banty.errors import InputError, ReplayMismatch
 from banty.models.habits import HabitWeights
 from banty.records import EpisodeSpec, Expert, Limits, Policy, Rollout, Taskset, take
-from banty.rollout import Cast, Store, collect, replay
+from banty.rollout import Cast, collect, replay
 from banty.runs import RunFolder
-
-
-def stored_rollouts(folder: Path) -> list[Rollout]:
-    """All rollouts below a run, an evaluation or a store; of several tries at one the last."""
-    stores = [place for place in (folder / "rollouts", folder) if Store(place).parts() and _holds_parts(place)]
-    if not stores:
-        inside = sorted(place.parent for place in folder.glob("*/rollouts")) if folder.is_dir() else []
-        hint = f"; there are rollouts in {', '.join(map(str, inside))}" if inside else ""
-        raise InputError(f"{folder} holds no rollouts{hint}")
-    latest = {rollout.rollout_id: rollout for rollout in Store(stores[0]).read()}
-    return sorted(latest.values(), key=lambda rollout: (rollout.group_id, rollout.task.index, rollout.rollout_id))
-
-
-def _holds_parts(folder: Path) -> bool:
-    return any((folder / part / "rollouts.parquet").is_file() for part in Store(folder).parts())
 
 
 def rollout_of(rollouts: Sequence[Rollout], wanted: str) -> Rollout:

@@ -16,7 +16,7 @@ class Meter:
     """Counts work on the error stream, so that standard output stays free for results."""
 
     def __init__(self, what: str, total: int, unit: str, quiet: bool = False) -> None:
-        self._what, self._total, self._unit = what, total, unit
+        self._what, self.total, self._unit = what, total, unit
         self._done = self._here = 0
         self._started = self._last_line = time.monotonic()
         console = Console(stderr=True)
@@ -53,8 +53,8 @@ class Meter:
         rate = self._here / max(now - self._started, 1e-9)
         shown = f"{rate:.1f} {self._unit}/s{'  ' + note if note else ''}"
         if self._bar:
-            self._bar.update(self._task, completed=self._done, note=shown)
+            self._bar.update(self._task, completed=self._done, total=self.total, note=shown)
         elif not self._quiet and now - self._last_line >= _LINE_EVERY_S:
             self._last_line = now
-            left = (self._total - self._done) / rate
-            print(f"{self._what}: {self._done}/{self._total}, {shown}, {left:.0f} s left", file=sys.stderr)
+            left = (self.total - self._done) / rate
+            print(f"{self._what}: {self._done}/{self.total}, {shown}, {left:.0f} s left", file=sys.stderr)

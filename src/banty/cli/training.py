@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from banty.cli.choices import expert_of, habits_of, with_whole_paths
+from banty.cli.choices import Chosen, expert_of, habits_of, with_whole_paths
 from banty.cli.evaluate import run_eval
+from banty.cli.local import ENGINE_FILE, chosen_model, open_model, settle_threads, token_policy
 from banty.cli.progress import Meter
 from banty.cli.running import run_async
 from banty.errors import InputError
@@ -14,43 +18,92 @@ from banty.evals import Card, CardComparison, EvalPlan, compare_cards, read_card
 from banty.learn.habits import HabitLearner
 from banty.models.habits import HabitWeights
 from banty.policies.habits import HabitPolicy
-from banty.records import Expert, Limits, SamplingParams, Taskset
+from banty.records import Expert, Learner, Limits, SamplingParams, Taskset
 from banty.rollout import Cast
-from banty.runs import RunFolder, from_mapping, to_mapping
-from banty.train.recipe import PolicyBlock, RLRecipe
-from banty.train.rl import StepReport, check_tasks, train_rl
+from banty.runs import RunFolder, from_mapping, read_recipe, to_mapping
+from banty.train.recipe import EvalBlock, PolicyBlock, RLRecipe, SFTRecipe
+from banty.train.rl import StepReport, TrainablePolicy, check_tasks, train_rl
+from banty.train.sft import supervised_samples, train_sft
+
+if TYPE_CHECKING:  # torch takes seconds to import: a command that needs no model does not wait for it
+    from banty.models.loading import LanguageModel
+
+Recipe: TypeAlias = RLRecipe | SFTRecipe
+KINDS: Mapping[str, type[RLRecipe] | type[SFTRecipe]] = {"rl": RLRecipe, "sft": SFTRecipe}
 
 
-def open_run(recipe: RLRecipe, folder: Path) -> RunFolder:
+def load_any_recipe(path: str, overrides: Sequence[str]) -> Recipe:
+    """The recipe in a file; its `kind`, rl where it says nothing, tells which."""
+    data = read_recipe(path, overrides)
+    kind = data.pop("kind", "rl")
+    if kind not in KINDS:
+        raise InputError(f"{path}: kind is {kind!r}; known are {', '.join(KINDS)}")
+    return from_mapping(KINDS[kind], data, path)
+
+
+def recipe_json(recipe: Recipe) -> dict[str, Any]:
+    """The resolved recipe as a run folder keeps it."""
+    return {"kind": next(name for name, kind in KINDS.items() if isinstance(recipe, kind)), **to_mapping(recipe)}
+
+
+def open_run(recipe: Recipe, folder: Path) -> RunFolder:
     """A new run of `recipe`; the resolved recipe is on disk before anything else happens."""
-    return RunFolder.create(folder, {"kind": "train", **to_mapping(recipe)})
+    return RunFolder.create(folder, recipe_json(recipe))
 
 
-def reopen_run(folder: Path) -> tuple[RunFolder, RLRecipe]:
+def reopen_run(folder: Path) -> tuple[RunFolder, Recipe]:
     """The run in `folder` and the recipe it was started with."""
     run = RunFolder.open(folder)
     data = run.read_json("recipe.json")
-    if data.pop("kind", None) != "train":
+    kind = data.pop("kind", None)
+    if kind not in KINDS:
         raise InputError(f"{folder} is not a training run; resume an evaluation with banty eval ... --resume")
-    return run, from_mapping(RLRecipe, data, str(folder / "recipe.json"))
+    return run, from_mapping(KINDS[kind], data, str(folder / "recipe.json"))
 
 
-def run_training(recipe: RLRecipe, run: RunFolder, taskset: Taskset, quiet: bool = False) -> CardComparison:
-    """Carry the run through to its end from wherever it stands; the comparison of after with before."""
-    expert = expert_of(taskset)
-    start = starting_weights(recipe.policy, expert)
-    before = _evaluate(recipe, taskset, expert, start, run, "before", quiet)
-    policy = HabitPolicy(expert, start)
-    learner = HabitLearner(start, recipe.train.learning_rate)
-    with Meter("train", recipe.train.steps, "steps", quiet) as meter:
+@dataclass(frozen=True)
+class Trainee:
+    """What is trained, whatever it is. `chosen` is its policy for an evaluation `before` or `after`."""
+
+    policy: TrainablePolicy
+    learner: Learner
+    chosen: Callable[[str], Chosen]
+    save: Callable[[Path], None]
+
+
+def run_training(
+    recipe: Recipe, run: RunFolder, taskset: Taskset | None, model: LanguageModel | None, quiet: bool = False
+) -> CardComparison | None:
+    """Carry the run through to its end from wherever it stands; the comparison of after with before, if it is
+    evaluated. `model` is what `check_recipe` opened."""
+    trainee = trainee_of(recipe, taskset, run, model)
+    before = _evaluate(recipe, taskset, trainee, run, "before", quiet)
+    with Meter("train", _num_steps(recipe), "steps", quiet) as meter:
 
         def on_step(report: StepReport) -> None:
-            success = report.metrics["rollout/success"]
-            meter.advance(f"success {success:.2f}" if success is not None else "", report.step + 1)
+            meter.total = report.num_steps
+            meter.advance(_progress(report), report.step + 1)
 
-        run_async(train_rl(recipe.train, taskset, recipe.env.split, policy, learner, run, on_step), _kept(run))
-    learner.publish().save(run.weights)
-    after = _evaluate(recipe, taskset, expert, learner.publish(), run, "after", quiet)
+        if isinstance(recipe, RLRecipe):
+            assert taskset is not None, "an RL recipe names an environment"
+            work = train_rl(
+                recipe.train,
+                taskset,
+                recipe.env.split,
+                trainee.policy,
+                trainee.learner,
+                run,
+                on_step,
+                loss=recipe.loss,
+            )
+            run_async(work, _kept(run))
+        else:
+            _imitate(recipe, trainee, run, on_step)
+    trainee.save(run.weights)
+    after = _evaluate(recipe, taskset, trainee, run, "after", quiet)
+    if before is None or after is None:
+        run.write_json("result.json", {"weights": str(run.weights)})
+        return None
     comparison = compare_cards(before, after)
     run.write_json(
         "result.json", {**comparison.to_json(), "before": before.data["success"], "after": after.data["success"]}
@@ -58,24 +111,114 @@ def run_training(recipe: RLRecipe, run: RunFolder, taskset: Taskset, quiet: bool
     return comparison
 
 
-def with_whole_options(recipe: RLRecipe) -> RLRecipe:
-    """The recipe with paths in its environment's options made absolute."""
-    return dataclasses.replace(
-        recipe, env=dataclasses.replace(recipe.env, options=with_whole_paths(recipe.env.options))
+def _imitate(recipe: SFTRecipe, trainee: Trainee, run: RunFolder, on_step: Callable[[StepReport], None]) -> None:
+    from banty.policies.token import TokenPolicy
+
+    assert isinstance(trainee.policy, TokenPolicy), "the recipe was checked to train a model"
+    samples = supervised_samples(recipe.data, trainee.policy.renderer)
+
+    async def work() -> None:
+        train_sft(recipe.train, samples, trainee.learner, run, on_step, loss=recipe.loss)
+
+    run_async(work(), _kept(run))
+    trainee.policy.load(trainee.learner.publish())
+
+
+def _num_steps(recipe: Recipe) -> int:
+    return recipe.train.steps or 1  # of a fine-tuning over epochs, not known before its data is read
+
+
+def _progress(report: StepReport) -> str:
+    success, loss = report.metrics.get("rollout/success"), report.metrics.get("train/loss")
+    if success is not None:
+        return f"success {success:.2f}"
+    return f"loss {loss:.3f}" if loss is not None and "rollout/episodes" not in report.metrics else ""
+
+
+def trainee_of(recipe: Recipe, taskset: Taskset | None, run: RunFolder, model: LanguageModel | None) -> Trainee:
+    """The policy and learner a recipe names, as they are before training."""
+    if model is None:
+        assert taskset is not None, "habits are trained in an environment"
+        return _habits(recipe, expert_of(taskset))
+    from banty.learn.learner import TorchLearner
+
+    run.write_json(ENGINE_FILE, settle_threads(model, recipe.policy.threads, run.path))
+    policy = token_policy(model, recipe.policy)
+    learner = TorchLearner(
+        model,
+        recipe.optimizer,
+        micro_batch_tokens=recipe.learner.micro_batch_tokens,
+        recompute=recipe.learner.recompute,
+        keep_reference=isinstance(recipe, RLRecipe) and recipe.loss.kl > 0.0,
     )
+    places = {"before": Path(recipe.policy.start), "after": run.weights}
+    return Trainee(
+        policy,
+        learner,
+        lambda when: chosen_model(policy, places[when], f"{model.name} {when}"),
+        model.save,
+    )
+
+
+def _habits(recipe: Recipe, expert: Expert) -> Trainee:
+    start = starting_weights(recipe.policy, expert)
+    learner = HabitLearner(start, recipe.optimizer.learning_rate)
+    return Trainee(
+        HabitPolicy(expert, start),
+        learner,
+        lambda when: habits_of(expert, start if when == "before" else learner.publish(), f"habits {when}"),
+        lambda folder: learner.publish().save(folder),
+    )
+
+
+def with_whole_options(recipe: Recipe) -> Recipe:
+    """The recipe with its paths made absolute: a stored run finds them from any folder."""
+    policy = recipe.policy
+    if policy.start and Path(policy.start).expanduser().exists():
+        policy = dataclasses.replace(policy, start=_whole(policy.start))
+    if recipe.env is not None:
+        env = dataclasses.replace(recipe.env, options=with_whole_paths(recipe.env.options))
+        recipe = dataclasses.replace(recipe, env=env)
+    if isinstance(recipe, SFTRecipe):
+        data = dataclasses.replace(
+            recipe.data,
+            rollouts=tuple(map(_whole, recipe.data.rollouts)),
+            traces=tuple(map(_whole, recipe.data.traces)),
+        )
+        recipe = dataclasses.replace(recipe, data=data)
+    return dataclasses.replace(recipe, policy=policy)
+
+
+def _whole(path: str) -> str:
+    return str(Path(path).expanduser().resolve())
 
 
 def _kept(run: RunFolder) -> str:
     return f"every finished step is kept; go on with banty train --resume {run.path}"
 
 
-def check_recipe(recipe: RLRecipe, taskset: Taskset) -> None:
-    """Raises InputError for whatever of a recipe its tasks and expert cannot serve, before anything is written."""
+def check_recipe(recipe: Recipe, taskset: Taskset | None) -> LanguageModel | None:
+    """The model it trains, if it trains one. Raises InputError for whatever of a recipe its tasks and policy cannot
+    serve, before anything is written."""
     recipe.check()
-    expert = expert_of(taskset)
-    starting_weights(recipe.policy, expert)
-    check_tasks(recipe.train, taskset, recipe.env.split)
-    _eval_plan(recipe).check(taskset)
+    model = None
+    if recipe.policy.type == "habits" and isinstance(recipe, RLRecipe):
+        assert taskset is not None, "an RL recipe names an environment"
+        starting_weights(recipe.policy, expert_of(taskset))
+        if recipe.train.epochs * recipe.train.minibatches > 1:
+            raise InputError("the habit learner makes one update a batch; set train.epochs and train.minibatches to 1")
+    elif recipe.policy.type == "model":
+        from banty.learn.memory import check_fits
+
+        model = open_model(recipe.policy)
+        token_policy(model, recipe.policy)
+        check_fits(model, recipe.learner.micro_batch_tokens, recipe.learner.recompute)
+    if isinstance(recipe, RLRecipe):
+        assert taskset is not None, "an RL recipe names an environment"
+        check_tasks(recipe.train, taskset, recipe.env.split)
+    if taskset is not None:
+        _eval_plan(recipe).check(taskset)
+    return model
 
 
 def starting_weights(block: PolicyBlock, expert: Expert) -> HabitWeights:
@@ -89,28 +232,30 @@ def starting_weights(block: PolicyBlock, expert: Expert) -> HabitWeights:
     return HabitWeights.with_lapses(expert.points, rates)
 
 
-def _eval_plan(recipe: RLRecipe) -> EvalPlan:
+def _eval_plan(recipe: Recipe) -> EvalPlan:
+    block: EvalBlock = recipe.eval
     return EvalPlan(
-        split=recipe.eval.split,
-        num_tasks=recipe.eval.num_tasks,
-        num_trials=recipe.eval.num_trials,
-        seed=recipe.eval.seed,
-        params=SamplingParams(temperature=recipe.train.temperature),
-        limits=Limits(max_turns=recipe.train.max_turns),
-        concurrency=recipe.train.concurrency,
+        split=block.split,
+        num_tasks=block.num_tasks,
+        num_trials=block.num_trials,
+        seed=block.seed,
+        params=SamplingParams(temperature=block.temperature),
+        limits=Limits(max_turns=block.max_turns, max_tokens=block.max_tokens or None),
+        concurrency=block.concurrency,
     )
 
 
 def _evaluate(
-    recipe: RLRecipe, taskset: Taskset, expert: Expert, weights: HabitWeights, run: RunFolder, when: str, quiet: bool
-) -> Card:
+    recipe: Recipe, taskset: Taskset | None, trainee: Trainee, run: RunFolder, when: str, quiet: bool
+) -> Card | None:
+    if taskset is None or recipe.env is None:
+        return None
     folder = run.path / f"eval-{when}"
     if (folder / "card.json").exists():
         return read_card(folder)
-    chosen = habits_of(expert, weights, f"habits {when}")
-    plan = _eval_plan(recipe)
+    chosen = trainee.chosen(when)
     return run_eval(
-        plan,
+        _eval_plan(recipe),
         taskset,
         chosen,
         Cast(chosen.policy),

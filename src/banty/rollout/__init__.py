@@ -6,6 +6,7 @@ from banty.rollout.driver import run_episode
 from banty.rollout.order import ExactOrder, FreeOrder, Order
 from banty.rollout.replay import replay
 from banty.rollout.store import SCHEMA_VERSION, Store
+from banty.rollout.stored import stored_rollouts
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -20,4 +21,5 @@ __all__ = [
     "plan_groups",
     "replay",
     "run_episode",
+    "stored_rollouts",
 ]

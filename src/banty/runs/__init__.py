@@ -2,7 +2,7 @@
 
 from banty.runs.folder import RunFolder, check_free
 from banty.runs.metrics import MetricLog, read_metrics
-from banty.runs.recipe import from_mapping, load_recipe, to_mapping, toml_value, with_overrides
+from banty.runs.recipe import from_mapping, load_recipe, read_recipe, to_mapping, toml_value, with_overrides
 
 __all__ = [
     "MetricLog",
@@ -11,6 +11,7 @@ __all__ = [
     "from_mapping",
     "load_recipe",
     "read_metrics",
+    "read_recipe",
     "to_mapping",
     "toml_value",
     "with_overrides",

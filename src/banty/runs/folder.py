@@ -29,7 +29,8 @@ from banty import __version__
 from banty.errors import InputError, StoreError
 from banty.runs.metrics import MetricLog
 
-PACKAGES = ("numpy", "scipy", "pyarrow", "pydantic", "httpx")
+SCHEMA_VERSION = 1
+PACKAGES = ("numpy", "scipy", "pyarrow", "pydantic", "httpx", "torch", "transformers", "peft", "tokenizers")
 
 
 class RunFolder:
@@ -62,7 +63,14 @@ class RunFolder:
         folder = Path(path)
         if not (folder / "manifest.json").is_file():
             raise InputError(f"{folder} is not a run folder: it has no manifest.json")
-        return cls(folder)
+        run = cls(folder)
+        written = run.read_json("manifest.json").get("schema_version", 1)
+        if written != SCHEMA_VERSION:
+            raise InputError(
+                f"{folder} is a run folder of schema {written}, and Banty {__version__} reads {SCHEMA_VERSION}; open "
+                "it with the version that wrote it (its manifest.json names it)"
+            )
+        return run
 
     @property
     def rollouts(self) -> Path:
@@ -107,6 +115,7 @@ def write_json(path: Path, value: Any) -> Path:
 def manifest() -> dict[str, Any]:
     """What a rerun needs to know of this process; environment variables and their values are left out."""
     return {
+        "schema_version": SCHEMA_VERSION,
         "banty": __version__,
         "commit": _commit(),
         "command": sys.argv[1:],

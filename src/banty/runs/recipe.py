@@ -22,6 +22,11 @@ def load_recipe(kind: type[Recipe], path: str | Path, overrides: Sequence[str] =
 
     Raises InputError naming the file, the key, what is allowed and the closest known key.
     """
+    return from_mapping(kind, read_recipe(path, overrides), str(path))
+
+
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The tables of a TOML file with `overrides` applied, not yet checked. Raises InputError naming the file."""
     file = Path(path)
     try:
         data = tomllib.loads(file.read_text())
@@ -30,7 +35,7 @@ def load_recipe(kind: type[Recipe], path: str | Path, overrides: Sequence[str] =
         raise InputError(f"no recipe {file}{'; there are ' + ', '.join(near) if near else ''}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{file} is not a readable TOML file: {error}") from error
-    return from_mapping(kind, with_overrides(data, overrides), str(file))
+    return with_overrides(data, overrides)
 
 
 def with_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The recipe of a reinforcement-learning run."""
+"""The recipes of training runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from banty.credit import ESTIMATORS
 from banty.errors import InputError
+from banty.records import OptimizerSpec, PolicyLoss, SupervisedLoss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,27 +23,105 @@ class EnvBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyBlock:
-    """What is trained: a habit policy that lapses with probability `lapse`, or at `lapses[point]` where given."""
+    """What is trained.
 
-    type: Literal["habits"] = "habits"
+    `type="habits"`: a habit policy that lapses with probability `lapse`, or at `lapses[point]` where given, or as the
+    weights in `start` do. `type="model"`: the language model in the Hugging Face folder (or of the hub name) `start`,
+    all of it or, with a `lora_rank`, an adapter; `max_tokens` caps one answer. `threads` is how many cores a CPU run
+    uses; 0 measures once which number is faster. `template` is passed to the tokenizer's chat template.
+    """
+
+    type: Literal["habits", "model"] = "habits"
+    start: str = ""
     lapse: float = 0.2
     lapses: Mapping[str, float] = field(default_factory=dict)
-    start: str = ""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: str = "cpu"
+    threads: int = 0
+    lora_rank: int = 0
+    lora_alpha: float = 32.0
+    max_tokens: int = 256
+    template: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raises InputError for values that cannot work."""
+        if self.type == "model" and not self.start:
+            raise InputError("policy.start is empty; name the folder of a model, or a hub name such as ORG/NAME")
+        for name in ("threads", "lora_rank"):
+            if getattr(self, name) < 0:
+                raise InputError(f"policy.{name} is {getattr(self, name)}; it takes at least 0")
+        if self.max_tokens < 1:
+            raise InputError(f"policy.max_tokens is {self.max_tokens}; it takes at least 1")
+        rates = {"lapse": self.lapse, **{f"lapses.{point}": at for point, at in self.lapses.items()}}
+        for name, rate in rates.items():
+            if not 0.0 < rate < 1.0:
+                raise InputError(f"policy.{name} is {rate}; it takes a number between 0 and 1, ends excluded")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerBlock:
+    """How a language model's gradient is computed: memory against time, nothing else.
+
+    `micro_batch_tokens` is what one pass holds; it has to take the longest episode. `recompute` keeps no activations.
+    """
+
+    micro_batch_tokens: int = 16_384
+    recompute: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainBlock:
-    """How it is trained. `tasks_per_step` groups of `rollouts_per_task` episodes make one update."""
+    """How it is trained. `tasks_per_step` groups of `rollouts_per_task` episodes make one batch.
+
+    A batch makes `epochs` times `minibatches` updates. `old_logprobs` says whose logprobs the ratio is taken against:
+    the sampler's, or the trainer's own before the first update of the batch (one more pass, which also gives the exact
+    mismatch between the two). With `sampling_rounds` above 1, groups that teach nothing (all advantages 0) are set
+    aside and further tasks are taken, for at most so many rounds a step (DAPO's dynamic sampling).
+
+    `max_tokens` caps what an episode samples; 0 is no cap. `truncated="mask"` leaves episodes that ran into a cap out
+    of the loss (they stay in their group's baseline). `overlong_buffer` takes up to `overlong_penalty` from the reward
+    of an episode that samples into the last so many tokens before the cap (DAPO, eq. 13).
+    """
 
     steps: int = 30
     tasks_per_step: int = 16
     rollouts_per_task: int = 8
-    learning_rate: float = 1.0
     estimator: str = "rloo"
+    epochs: int = 1
+    minibatches: int = 1
+    old_logprobs: Literal["sampler", "trainer"] = "sampler"
+    sampling_rounds: int = 1
     temperature: float = 1.0
     max_turns: int = 20
+    max_tokens: int = 0
+    truncated: Literal["keep", "mask"] = "keep"
+    overlong_buffer: int = 0
+    overlong_penalty: float = 1.0
     concurrency: int = 64
     seed: int = 0
+
+    def check(self) -> None:
+        """Raises InputError for values that cannot work."""
+        least_one = ("steps", "tasks_per_step", "rollouts_per_task", "epochs", "minibatches", "sampling_rounds")
+        _at_least(self, "train", 1, *least_one, "max_turns", "concurrency")
+        _at_least(self, "train", 0, "max_tokens", "overlong_buffer", "overlong_penalty")
+        if self.overlong_buffer and self.overlong_buffer > self.max_tokens:
+            raise InputError(
+                f"train.overlong_buffer is {self.overlong_buffer} and train.max_tokens {self.max_tokens}; the buffer "
+                "is the last part of the cap"
+            )
+        if self.rollouts_per_task < 2:
+            raise InputError("train.rollouts_per_task is 1; a leave-one-out baseline needs at least 2 in a group")
+        batch = self.tasks_per_step * self.rollouts_per_task
+        if self.minibatches > batch:
+            raise InputError(
+                f"train.minibatches is {self.minibatches}, and a step has {batch} episodes (tasks_per_step x "
+                "rollouts_per_task); each minibatch needs one at least"
+            )
+        if not 0.0 < self.temperature < math.inf:
+            raise InputError(f"train.temperature is {self.temperature}; it takes a finite number above 0")
+        if self.estimator not in ESTIMATORS:
+            raise InputError(f"train.estimator is {self.estimator!r}; known are {', '.join(ESTIMATORS)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,34 +131,104 @@ class EvalBlock:
     split: str = "test"
     num_tasks: int = 200
     num_trials: int = 4
+    temperature: float = 1.0
+    max_turns: int = 20
+    max_tokens: int = 0
+    concurrency: int = 64
     seed: int = 1
+
+    def check(self) -> None:
+        """Raises InputError for values that cannot work."""
+        _at_least(self, "eval", 1, "num_tasks", "num_trials", "max_turns", "concurrency")
+        _at_least(self, "eval", 0, "temperature", "max_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RLRecipe:
-    """A run: tasks, policy, training, evaluation."""
+    """Reinforcement learning: tasks, policy, training, evaluation before and after."""
 
     env: EnvBlock = field(default_factory=EnvBlock)
     policy: PolicyBlock = field(default_factory=PolicyBlock)
     train: TrainBlock = field(default_factory=TrainBlock)
+    loss: PolicyLoss = field(default_factory=PolicyLoss)
+    optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
+    learner: LearnerBlock = field(default_factory=LearnerBlock)
     eval: EvalBlock = field(default_factory=EvalBlock)
 
     def check(self) -> None:
         """Raises InputError for values that contradict each other or cannot work."""
-        train = self.train
-        for name in ("steps", "tasks_per_step", "rollouts_per_task", "max_turns", "concurrency"):
-            if getattr(train, name) < 1:
-                raise InputError(f"train.{name} is {getattr(train, name)}; it takes at least 1")
-        if train.rollouts_per_task < 2:
-            raise InputError("train.rollouts_per_task is 1; a leave-one-out baseline needs at least 2 in a group")
-        for name in ("learning_rate", "temperature"):
-            if not 0.0 < getattr(train, name) < math.inf:
-                raise InputError(f"train.{name} is {getattr(train, name)}; it takes a finite number above 0")
-        rates = {"lapse": self.policy.lapse, **{f"lapses.{point}": at for point, at in self.policy.lapses.items()}}
-        for name, rate in rates.items():
-            if not 0.0 < rate < 1.0:
-                raise InputError(f"policy.{name} is {rate}; it takes a number between 0 and 1, ends excluded")
-        if train.estimator not in ESTIMATORS:
-            raise InputError(f"train.estimator is {train.estimator!r}; known are {', '.join(ESTIMATORS)}")
-        if self.eval.num_tasks < 1 or self.eval.num_trials < 1:
-            raise InputError("eval.num_tasks and eval.num_trials take at least 1")
+        for block in (self.policy, self.train, self.loss, self.optimizer, self.eval):
+            block.check()
+        _at_least(self.learner, "learner", 1, "micro_batch_tokens")
+        if self.loss.correction != "none" and self.train.old_logprobs != "trainer":
+            raise InputError(
+                f"loss.correction={self.loss.correction!r} compares the trainer with the sampler; set "
+                "train.old_logprobs='trainer'"
+            )
+        if self.train.max_tokens > self.learner.micro_batch_tokens and self.policy.type == "model":
+            raise InputError(
+                f"train.max_tokens lets an episode sample {self.train.max_tokens} tokens, and "
+                f"learner.micro_batch_tokens holds {self.learner.micro_batch_tokens}; raise the one or lower the other"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataBlock:
+    """What to imitate: folders of stored rollouts (a run, an evaluation or a store), and files of traces.
+
+    A trace is a line of JSON: `{"messages": [...], "tools": [...]}` as OpenAI-compatible endpoints write them. Of
+    rollouts the scored ones count, and with `only_successes` those that succeeded. `tokens="text"` writes every message
+    with the model's own template; `"sampled"` trains on the stored token ids, which must be this tokenizer's.
+    """
+
+    rollouts: tuple[str, ...] = ()
+    traces: tuple[str, ...] = ()
+    only_successes: bool = True
+    tokens: Literal["text", "sampled"] = "text"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTBlock:
+    """How it is imitated: `epochs` times over everything, `batch_size` conversations an update, in an order drawn from
+    `seed`. `steps` ends it earlier; 0 does not."""
+
+    epochs: int = 1
+    steps: int = 0
+    batch_size: int = 32
+    checkpoint_every: int = 50
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raises InputError for values that cannot work."""
+        _at_least(self, "train", 1, "epochs", "batch_size", "checkpoint_every")
+        _at_least(self, "train", 0, "steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTRecipe:
+    """Supervised fine-tuning of a language model. With an environment, it is evaluated there before and after."""
+
+    data: DataBlock = field(default_factory=DataBlock)
+    policy: PolicyBlock = field(default_factory=lambda: PolicyBlock(type="model"))
+    train: SFTBlock = field(default_factory=SFTBlock)
+    loss: SupervisedLoss = field(default_factory=SupervisedLoss)
+    optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
+    learner: LearnerBlock = field(default_factory=LearnerBlock)
+    env: EnvBlock | None = None
+    eval: EvalBlock = field(default_factory=EvalBlock)
+
+    def check(self) -> None:
+        """Raises InputError for values that contradict each other or cannot work."""
+        if self.policy.type != "model":
+            raise InputError("policy.type is 'habits'; fine-tuning on conversations needs 'model'")
+        for block in (self.policy, self.train, self.loss, self.optimizer, self.eval):
+            block.check()
+        _at_least(self.learner, "learner", 1, "micro_batch_tokens")
+        if not self.data.rollouts and not self.data.traces:
+            raise InputError("data names nothing to imitate; give data.rollouts or data.traces")
+
+
+def _at_least(block: Any, name: str, least: int, *fields: str) -> None:
+    for key in fields:
+        if getattr(block, key) < least:
+            raise InputError(f"{name}.{key} is {getattr(block, key)}; it takes at least {least}")

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-import shutil
+import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from banty.credit import ESTIMATORS, Credit, GroupRewards
-from banty.errors import InputError, StoreError, TrainingStopped
-from banty.records import Group, Learner, Limits, Policy, SamplingParams, Task, Taskset, TrainingSample, derive
+from banty.errors import InputError, TrainingStopped
+from banty.records import (
+    Group,
+    Learner,
+    Limits,
+    Policy,
+    PolicyLoss,
+    Rollout,
+    SamplingParams,
+    Task,
+    Taskset,
+    TrainingSample,
+    derive,
+    generator,
+)
 from banty.rollout import Cast, Store, collect, group_rollouts, plan_groups
 from banty.runs import RunFolder
+from banty.train.checkpoints import restore, save_checkpoint
 from banty.train.recipe import TrainBlock
-from banty.train.samples import group_rewards, pack_group
+from banty.train.samples import group_rewards, overlong_penalty, pack_group
+
+Estimator = Callable[[GroupRewards], Credit]
+Metrics = dict[str, float | int | None]
 
 
 class TrainablePolicy(Policy, Protocol):
@@ -35,6 +53,17 @@ class StepReport:
     metrics: Mapping[str, float | int | None]
 
 
+@dataclass
+class Batch:
+    """What one step sampled. `kept` are the groups that are trained on; the others taught nothing."""
+
+    rollouts: list[Rollout] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+    kept: list[Group] = field(default_factory=list)
+    num_tasks: int = 0
+    rounds: int = 0
+
+
 async def train_rl(
     block: TrainBlock,
     taskset: Taskset,
@@ -43,45 +72,109 @@ async def train_rl(
     learner: Learner,
     run: RunFolder,
     on_step: Callable[[StepReport], None] | None = None,
+    *,
+    loss: PolicyLoss | None = None,
 ) -> None:
-    """Train `policy` for `block.steps` updates, starting after the last step the run folder holds.
+    """Train `policy` for `block.steps` batches, starting after the last step the run folder holds.
 
     Each step writes its rollouts, one line of metrics and a checkpoint. In exact order (which this uses) a run that is
     interrupted and resumed ends with the same weights as one that was not.
     """
-    estimator = ESTIMATORS.get(block.estimator)
-    if estimator is None:
-        raise InputError(f"train.estimator is {block.estimator!r}; known are {', '.join(ESTIMATORS)}")
+    block.check()
     check_tasks(block, taskset, split)
-    first = _restore(run, learner)
+    loss = loss or PolicyLoss()
+    estimator = ESTIMATORS[block.estimator]
+    first, place = restore(run, learner, {"next_task": 0})
     policy.load(learner.publish())
     store = Store(run.rollouts)
     for step in range(first, block.steps):
-        started = time.perf_counter()
-        tasks = _tasks_of_step(block, taskset, split, step)
-        specs = plan_groups(tasks, block.rollouts_per_task, derive(block.seed, "step", step), f"step-{step:04d}")
-        cast = Cast(policy, params=SamplingParams(temperature=block.temperature))
-        limits = Limits(max_turns=block.max_turns)
-        trees = await collect(specs, taskset, cast, limits, concurrency=block.concurrency)
-        sampled = time.perf_counter()
-        groups = group_rollouts(rollout for tree in trees for rollout in tree)
-        _check_some_scored(groups, step)
-        samples = credit_groups(groups, estimator)
-        update = {**learner.forward_backward(samples, "policy_gradient"), **learner.optim_step()}
-        policy.load(learner.publish())
-        trained = time.perf_counter()
-        store.write(f"step-{step:06d}", [rollout for tree in trees for rollout in tree])
-        metrics = {
-            **step_metrics(groups, samples),
-            **{f"train/{name}": value for name, value in update.items()},
-            "time/sample_s": sampled - started,
-            "time/train_s": trained - sampled,
-            "time/step_s": time.perf_counter() - started,
-        }
+        clock = Clock()
+        with clock.phase("sample"):
+            batch = await _sample(block, taskset, split, policy, estimator, step, place["next_task"])
+        place["next_task"] += batch.num_tasks
+        samples = credit_groups(batch.kept, estimator, block)
+        update = _update(block, learner, samples, loss, step, clock)
+        with clock.phase("publish"):
+            policy.load(learner.publish())
+        with clock.phase("store"):
+            store.write(f"step-{step:06d}", batch.rollouts)
+        metrics = {**step_metrics(batch.groups, samples), **sampling_metrics(batch), **update, **clock.metrics()}
         run.metrics.write(step, metrics)
-        _checkpoint(run, learner, step)  # last: a step without one is done again, and replaces what it wrote
+        save_checkpoint(run, learner, step, place)  # last: a step without one is done again, and replaces what it wrote
         if on_step is not None:
             on_step(StepReport(step, block.steps, metrics))
+
+
+async def _sample(
+    block: TrainBlock,
+    taskset: Taskset,
+    split: str,
+    policy: Policy,
+    estimator: Estimator,
+    step: int,
+    next_task: int,
+) -> Batch:
+    """Groups for one step. With several rounds, groups that teach nothing are replaced as long as rounds are left."""
+    batch = Batch()
+    cast = Cast(policy, params=SamplingParams(temperature=block.temperature))
+    limits = Limits(max_turns=block.max_turns, max_tokens=block.max_tokens or None)
+    while len(batch.kept) < block.tasks_per_step and batch.rounds < block.sampling_rounds:
+        tag = f"step-{step:04d}" + (f".{batch.rounds}" if batch.rounds else "")
+        tasks = _tasks(taskset, split, next_task + batch.num_tasks, block.tasks_per_step - len(batch.kept), block.seed)
+        specs = plan_groups(tasks, block.rollouts_per_task, derive(block.seed, "step", step), tag)
+        trees = await collect(specs, taskset, cast, limits, concurrency=block.concurrency)
+        groups = group_rollouts(rollout for tree in trees for rollout in tree)
+        batch.rollouts += [rollout for tree in trees for rollout in tree]
+        batch.groups += groups
+        batch.kept += (
+            groups if block.sampling_rounds == 1 else [one for one in groups if teaches(one, estimator, block)]
+        )
+        batch.num_tasks += len(tasks)
+        batch.rounds += 1
+    _check_some_scored(batch.groups, step)
+    return batch
+
+
+def teaches(group: Group, estimator: Estimator, block: TrainBlock) -> bool:
+    """Whether any turn of a group gets an advantage that is not 0."""
+    return any(np.any(advantages) for advantages in _credit(group, estimator, block).advantages)
+
+
+def _update(
+    block: TrainBlock, learner: Learner, samples: Sequence[TrainingSample], loss: PolicyLoss, step: int, clock: Clock
+) -> Metrics:
+    """Score if asked, then `epochs` times `minibatches` updates; metrics are means over the updates."""
+    found: Metrics = {}
+    with clock.phase("score"):
+        if block.old_logprobs == "trainer" and samples:
+            old = learner.logprobs(samples)
+            found |= mismatch_metrics(samples, old)
+            samples = [dataclasses.replace(one, old_logprobs=row) for one, row in zip(samples, old, strict=True)]
+        if loss.kl and samples:
+            reference = learner.logprobs(samples, reference=True)
+            samples = [dataclasses.replace(one, ref_logprobs=row) for one, row in zip(samples, reference, strict=True)]
+    updates: list[Mapping[str, float]] = []
+    with clock.phase("train"):
+        for epoch in range(block.epochs):
+            parts = minibatches(samples, block.minibatches, derive(block.seed, "minibatches", step, epoch))
+            updates += [{**learner.forward_backward(part, loss), **learner.optim_step()} for part in parts]
+    if updates and "abs_drift" in updates[0] and "mismatch/abs" not in found:
+        found["mismatch/abs"] = updates[0]["abs_drift"]  # before any update of this batch: sampler against trainer
+    names = {name for update in updates for name in update}
+    found |= {f"train/{name}": float(np.mean([one[name] for one in updates if name in one])) for name in sorted(names)}
+    return {**found, "train/updates": len(updates)}
+
+
+def minibatches(samples: Sequence[TrainingSample], count: int, seed: int) -> list[list[TrainingSample]]:
+    """`samples` in `count` parts of about as many rollouts each, at random; a rollout's samples stay together."""
+    rollouts: dict[str, list[TrainingSample]] = {}
+    for sample in samples:
+        rollouts.setdefault(sample.rollout_id, []).append(sample)
+    names = list(rollouts)
+    if count > 1:
+        names = [names[place] for place in generator(seed, "order").permutation(len(names))]
+    parts = [part for part in np.array_split(np.arange(len(names)), count) if len(part)]
+    return [[sample for place in part for sample in rollouts[names[place]]] for part in parts]
 
 
 def _check_some_scored(groups: Sequence[Group], step: int) -> None:
@@ -95,12 +188,30 @@ def _check_some_scored(groups: Sequence[Group], step: int) -> None:
         )
 
 
-def credit_groups(groups: Sequence[Group], estimator: Callable[[GroupRewards], Credit]) -> list[TrainingSample]:
-    """The training samples of all groups under an estimator."""
-    return [sample for group in groups for sample in pack_group(group, estimator(group_rewards(group)))]
+def credit_groups(
+    groups: Sequence[Group], estimator: Estimator, block: TrainBlock | None = None
+) -> list[TrainingSample]:
+    """The training samples of all groups under an estimator, and what `block` says of episodes that ran into a cap."""
+    block = block or TrainBlock()
+    samples: list[TrainingSample] = []
+    for group in groups:
+        packed = pack_group(group, _credit(group, estimator, block))
+        if block.truncated == "mask":
+            cut = {rollout.rollout_id for rollout in group.scored if rollout.status == "truncated"}
+            packed = [sample for sample in packed if sample.rollout_id not in cut]
+        samples += packed
+    return samples
 
 
-def step_metrics(groups: Sequence[Group], samples: Sequence[TrainingSample]) -> dict[str, float | int | None]:
+def _credit(group: Group, estimator: Estimator, block: TrainBlock) -> Credit:
+    def shaping(rollout: Rollout) -> float:
+        sampled = sum(turn.sampled_tokens for turn in rollout.agent_turns)
+        return overlong_penalty(sampled, block.max_tokens, block.overlong_buffer, block.overlong_penalty)
+
+    return estimator(group_rewards(group, shaping))
+
+
+def step_metrics(groups: Sequence[Group], samples: Sequence[TrainingSample]) -> Metrics:
     """What every step logs about its rollouts. Means are over scored rollouts; None where there are none."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     scored = [rollout for rollout in rollouts if rollout.scored]
@@ -118,45 +229,70 @@ def step_metrics(groups: Sequence[Group], samples: Sequence[TrainingSample]) -> 
     }
 
 
+def sampling_metrics(batch: Batch) -> Metrics:
+    """Tokens of the step, statuses by cause, and what dynamic sampling set aside."""
+    turns = [turn for rollout in batch.rollouts for turn in rollout.turns if turn.trainable]
+    causes = Counter(f"{one.status}_{one.cause}" for one in batch.rollouts if one.status != "completed")
+    return {
+        "tokens/sampled": sum(turn.sampled_tokens for turn in turns),
+        "tokens/prompt": sum(turn.prompt_tokens for turn in turns),
+        "rollout/cut_answers": sum(turn.finish == "length" for turn in turns),
+        "group/set_aside": len(batch.groups) - len(batch.kept),
+        "group/sampling_rounds": batch.rounds,
+        **{f"status/{name}": count for name, count in sorted(causes.items())},
+    }
+
+
+def mismatch_metrics(samples: Sequence[TrainingSample], trainer: Sequence[np.ndarray[Any, Any]]) -> Metrics:
+    """How far the trainer's logprobs are from the sampler's on the same weights: mean and largest difference, and the
+    k3 estimate of KL(sampler, trainer)."""
+    log_ratio = np.concatenate(
+        [(row - one.sampler_logprobs)[one.mask] for one, row in zip(samples, trainer, strict=True)]
+    ).astype(np.float64)
+    return {
+        "mismatch/abs": float(np.abs(log_ratio).mean()),
+        "mismatch/max": float(np.abs(log_ratio).max()),
+        "mismatch/k3": float((np.expm1(log_ratio) - log_ratio).mean()),
+    }
+
+
+class Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._spent: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent[name] = self._spent.get(name, 0.0) + time.perf_counter() - began
+
+    def metrics(self) -> Metrics:
+        """Seconds of every phase, and since the clock was made."""
+        return {f"time/{name}_s": spent for name, spent in [*self._spent.items(), ("step", self._since())]}
+
+    def _since(self) -> float:
+        return time.perf_counter() - self._began
+
+
 def check_tasks(block: TrainBlock, taskset: Taskset, split: str) -> None:
     """Raises InputError for tasks that cannot fill a step."""
     size = taskset.splits.get(split)
     if size is None:
         raise InputError(f"{taskset.env} has no split {split!r}; it has {', '.join(taskset.splits)}")
-    if block.tasks_per_step > size:
+    most = block.tasks_per_step * block.sampling_rounds
+    if most > size:
         raise InputError(
-            f"train.tasks_per_step is {block.tasks_per_step}, and {taskset.env} {split} has {size} tasks; a step takes "
-            "each at most once"
+            f"a step takes up to {most} tasks (train.tasks_per_step x sampling_rounds), and {taskset.env} {split} has "
+            f"{size}; a step takes each at most once"
         )
 
 
-def _tasks_of_step(block: TrainBlock, taskset: Taskset, split: str, step: int) -> list[Task]:
+def _tasks(taskset: Taskset, split: str, first: int, count: int, seed: int) -> list[Task]:
     """The next tasks in the split's own order, round and round; the order is a property of the taskset."""
     size = taskset.splits[split]
-    start = step * block.tasks_per_step
-    return [taskset.task(split, (start + place) % size, block.seed) for place in range(block.tasks_per_step)]
-
-
-def _checkpoint(run: RunFolder, learner: Learner, step: int) -> None:
-    """Save under a temporary name, then rename: a checkpoint is whole or it is not there."""
-    folder = run.path / "checkpoints"
-    draft, target = folder / f".step-{step:06d}.tmp", folder / f"step-{step:06d}"
-    try:
-        for stale in (draft, target):
-            shutil.rmtree(stale, ignore_errors=True)
-        draft.mkdir(parents=True)
-        learner.save(draft)
-        draft.rename(target)
-    except OSError as error:
-        raise StoreError(f"could not write the checkpoint {target}: {error.strerror or error}") from error
-    for old in sorted(folder.glob("step-*"))[:-2]:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _restore(run: RunFolder, learner: Learner) -> int:
-    """Load the newest checkpoint, if there is one; the step to do next."""
-    found = sorted((run.path / "checkpoints").glob("step-*"))
-    if not found:
-        return 0
-    learner.load(found[-1])
-    return int(found[-1].name.removeprefix("step-")) + 1
+    return [taskset.task(split, (first + place) % size, seed) for place in range(count)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,9 +12,12 @@ from banty.errors import InputError
 from banty.records import Group, Rollout, Segment, TrainingSample, Turn
 
 
-def group_rewards(group: Group) -> GroupRewards:
-    """The rewards of a group's scored members: the outcome, and what turns earned (0 where nothing was given)."""
-    outcomes = [_outcome(rollout) for rollout in group.scored]
+def group_rewards(group: Group, shaping: Callable[[Rollout], float] | None = None) -> GroupRewards:
+    """The rewards of a group's scored members: the outcome, and what turns earned (0 where nothing was given).
+
+    `shaping` is added to the outcome.
+    """
+    outcomes = [_outcome(rollout) + (shaping(rollout) if shaping else 0.0) for rollout in group.scored]
     turn_rewards = [
         np.array([turn.reward or 0.0 for turn in rollout.turns if turn.trainable], dtype=np.float64)
         for rollout in group.scored
@@ -26,6 +30,14 @@ def _outcome(rollout: Rollout) -> float:
     return float(rollout.outcome.success) if rollout.outcome.reward is None else rollout.outcome.reward
 
 
+def overlong_penalty(num_tokens: int, most: int, buffer: int, factor: float) -> float:
+    """What is added to the reward of an episode of `num_tokens` sampled tokens: 0 up to `most - buffer`, then linearly
+    down to `-factor` at `most` (DAPO, 2025, eq. 13)."""
+    if not buffer:
+        return 0.0
+    return -factor * min(max(num_tokens - (most - buffer), 0) / buffer, 1.0)
+
+
 def pack_group(group: Group, credit: Credit) -> list[TrainingSample]:
     """The training samples of a group's scored members.
 
@@ -35,13 +47,14 @@ def pack_group(group: Group, credit: Credit) -> list[TrainingSample]:
     samples: list[TrainingSample] = []
     for rollout, advantages, weights in zip(group.scored, credit.advantages, credit.weights, strict=True):
         trainable = [turn for turn in rollout.turns if turn.trainable]
-        samples += _pack_rollout(rollout, trainable, advantages.tolist(), weights.tolist())
+        samples += pack_rollout(rollout, trainable, advantages.tolist(), weights.tolist())
     return samples
 
 
-def _pack_rollout(
+def pack_rollout(
     rollout: Rollout, turns: Sequence[Turn], advantages: Sequence[float], weights: Sequence[float]
 ) -> list[TrainingSample]:
+    """The training samples of a rollout's `turns`, with an advantage and a weight each; see `pack_group`."""
     stretches: list[list[int]] = []
     unfinished: dict[str, list[int]] = {}  # by actor: each has a session, and so a prefix, of its own
     for place, turn in enumerate(turns):
@@ -62,8 +75,13 @@ def _pack_rollout(
         unfinished[turn.actor].append(place)
     num_trained = [sum(len(_segment(turns[place]).sampled_ids) for place in stretch) for stretch in stretches]
     total = sum(num_trained)
+    num_turns = sum(bool(_segment(turn).sampled_ids) for turn in turns)
     return [
-        _pack_stretch(rollout, turns, stretch, advantages, weights, 1.0 if len(stretches) == 1 else trained / total)
+        dataclasses.replace(
+            _pack_stretch(rollout, turns, stretch, advantages, weights),
+            rollout_share=trained / total,
+            num_turns=num_turns,
+        )
         for stretch, trained in zip(stretches, num_trained, strict=True)
         if trained
     ]
@@ -80,7 +98,6 @@ def _pack_stretch(
     stretch: Sequence[int],
     advantages: Sequence[float],
     weights: Sequence[float],
-    share: float,
 ) -> TrainingSample:
     ids: list[int] = []
     trained: list[bool] = []
@@ -110,6 +127,5 @@ def _pack_stretch(
         advantages=per_turn_advantage[turn_ids],
         weights=per_turn_weight[turn_ids],
         temperature=temperatures.pop(),
-        rollout_share=share,
         version=min(turns[place].version for place in stretch),  # as stale as its oldest turn
     )
