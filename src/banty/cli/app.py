@@ -244,19 +244,24 @@ def inspect(
     failed: Annotated[bool, typer.Option("--failed", help="Only those that failed or errored.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="List at most so many.")] = 20,
     replay: Annotated[bool, typer.Option("--replay", help="Run them again offline and compare everything.")] = False,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Show tokens: what was seen, and what is trained.")] = False,
+    model: Annotated[str, typer.Option(help="Folder whose tokenizer --tokens uses; the run's own if not given.")] = "",
     as_json: AsJson = False,
     allow_code: AllowCode = False,
 ) -> None:
-    """List stored rollouts, read one as a conversation, or replay them without any model.
+    """List stored rollouts, read one as a conversation or token by token, or replay them without any model.
 
     Examples:
 
         banty inspect runs/eval-airline-mini-001 --failed
 
-        banty inspect runs/eval-airline-mini-001 --rollout test:3:0#0
+        banty inspect runs/train-desk-001 --tokens --rollout step-0003
     """
-    rollouts = stored_rollouts(Path(folder))
     console = Console()
+    if tokens:
+        _inspect_tokens(console, Path(folder), rollout, model, limit, as_json)
+        return
+    rollouts = stored_rollouts(Path(folder))
     if replay:
         wanted = [rollout_of(rollouts, rollout)] if rollout else rollouts
         report = replay_stored(Path(folder), rollouts, wanted, allow_code)
@@ -275,6 +280,25 @@ def inspect(
         return
     show.show_rollouts(console, wanted[:limit])
     print(f"{len(wanted)} of {len(rollouts)} rollouts; read one with --rollout ID")
+
+
+def _inspect_tokens(console: Console, folder: Path, rollout: str, model: str, limit: int, as_json: bool) -> None:
+    from banty.cli import tokens
+
+    tokenizer = tokens.tokenizer_in(model or tokens.model_of_run(folder))
+    if tokens.is_tuning(folder):
+        samples = tokens.samples_of_tuning(folder, tokenizer)
+        samples = [sample for sample in samples if rollout in sample.rollout_id][:limit]
+    else:
+        rollouts = stored_rollouts(folder)
+        wanted = [one for one in rollouts if rollout in one.rollout_id and one.agent_turns][: limit if rollout else 1]
+        samples = [sample for one in wanted for sample in tokens.samples_of_rollout(one)]
+    if not samples:
+        raise InputError(f"{folder} has no rollout with tokens whose id contains {rollout!r}")
+    if as_json:
+        _print_json([tokens.tokens_json(sample, tokenizer) for sample in samples])
+    else:
+        tokens.show_tokens(console, samples, tokenizer)
 
 
 def _rollout_json(rollout: Rollout) -> dict[str, Any]:

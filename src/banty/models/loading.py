@@ -135,24 +135,37 @@ def load_model(
     frozen; the folder of an adapter brings its own. Raises InputError saying what is wrong with the folder.
     """
     import transformers
+    from safetensors import SafetensorError
 
     if dtype not in DTYPES:
         raise InputError(f"dtype is {dtype!r}; it takes one of {', '.join(DTYPES)}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device is {device!r} and this machine has no CUDA device that torch can use; use 'cpu'")
-    base, adapter = _base_of(path)
+    base, adapter = base_of(path)
     config = _config(base)
     _check_family(base, config)
     transformers.utils.logging.disable_progress_bar()
+    module: Any
+    before = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()  # what does not fit is said below, in one sentence
     try:
-        module = transformers.AutoModelForCausalLM.from_pretrained(
-            base, dtype=DTYPES[dtype], trust_remote_code=False, use_safetensors=True, attn_implementation="sdpa"
+        module, found = transformers.AutoModelForCausalLM.from_pretrained(
+            base,
+            dtype=DTYPES[dtype],
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            ignore_mismatched_sizes=True,  # they are refused below, with their names
+            output_loading_info=True,
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise InputError(f"{base} cannot be loaded as a model: {_first_line(error)}") from error
+    finally:
+        transformers.utils.logging.set_verbosity(before)
+    _check_weights(base, found)
     _check_tokenizer(base, tokenizer, module)
-    module = module.to(device)  # type: ignore[arg-type] # wrapped by transformers in a way mypy cannot read
+    module = module.to(device)
     peft = None
     if adapter is not None:
         peft = _with_stored_adapter(module, adapter)
@@ -161,7 +174,7 @@ def load_model(
     return LanguageModel(module, tokenizer, Path(path).name, peft)
 
 
-def _base_of(path: str | Path) -> tuple[str, Path | None]:
+def base_of(path: str | Path) -> tuple[str, Path | None]:
     """The model's own folder or hub name, and the adapter's folder if `path` is one."""
     folder = Path(path)
     if not folder.exists():
@@ -202,6 +215,21 @@ def _check_family(base: str, config: Any) -> None:
     rope = (getattr(text, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope not in _STATIC_ROPE:
         raise InputError(f"{base} has rope_type {rope!r}, whose angles change with length; known are {_STATIC_ROPE}")
+
+
+def _check_weights(base: str, found: Any) -> None:
+    """Weights that are missing would be random, and those that are left over belong to another model."""
+    wrong = {
+        "lacks": sorted(found["missing_keys"]),
+        "has, beyond its config.json,": sorted(found["unexpected_keys"]),
+        "has in another shape": sorted(str(key[0]) for key in found["mismatched_keys"]),
+    }
+    for what, names in wrong.items():
+        if names:
+            raise InputError(
+                f"{base} {what} {len(names)} weights, such as {names[0]}; copy the folder again, or take the weights its "
+                "config.json describes"
+            )
 
 
 def _check_tokenizer(base: str, tokenizer: Any, module: Any) -> None:
