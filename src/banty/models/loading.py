@@ -145,11 +145,11 @@ def load_model(
     config = _config(base)
     _check_family(base, config)
     transformers.utils.logging.disable_progress_bar()
-    module: Any
+    loader: Any = transformers.AutoModelForCausalLM
     before = transformers.utils.logging.get_verbosity()
     transformers.utils.logging.set_verbosity_error()  # what does not fit is said below, in one sentence
     try:
-        module, found = transformers.AutoModelForCausalLM.from_pretrained(
+        module, found = loader.from_pretrained(
             base,
             dtype=DTYPES[dtype],
             trust_remote_code=False,
@@ -227,8 +227,8 @@ def _check_weights(base: str, found: Any) -> None:
     for what, names in wrong.items():
         if names:
             raise InputError(
-                f"{base} {what} {len(names)} weights, such as {names[0]}; copy the folder again, or take the weights its "
-                "config.json describes"
+                f"{base} {what} {len(names)} weights, such as {names[0]}; copy the folder again, or take the weights "
+                "its config.json describes"
             )
 
 

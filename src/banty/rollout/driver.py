@@ -213,6 +213,8 @@ class _Episode:
                 running += [group.create_task(run(child)) for child in children]
                 self._children.update(running)
         finally:
+            for _ in range(unfinished - 1):  # of children cancelled before their first step
+                self.order.leave()
             self._children.difference_update(running)
             results = [task.result() for task in running if task.done() and not task.cancelled()]
             self.descendants.extend(rollout for tree in results for rollout in tree)
@@ -358,6 +360,8 @@ class _Episode:
             return expect(given, Completion)
 
         async with self._one_at_a_time:
+            if self._over:  # it waited behind another call while the episode ended
+                raise DeadlineFault(f"{self.rollout_id} is over; its host answers no more")
             try:
                 completion = await faulting(self.order.call(key, answer), fault, what)
             except EpisodeFault as failed:
