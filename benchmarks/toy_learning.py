@@ -1,4 +1,4 @@
-"""Does a tiny language model learn by RL on the toy desk, with all its weights and with an adapter? Over training seeds.
+"""Does a tiny model learn by RL on the toy desk, with all its weights and with an adapter? Over training seeds.
 
 PYTHONPATH=. python benchmarks/toy_learning.py --seeds 5
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -81,7 +81,7 @@ class TorchLearner:
             moved = [place for place, sample in enumerate(samples) if np.any(sample.advantages * factors[place])]
         else:
             moved = [place for place, sample in enumerate(samples) if np.any(factors[place])]
-        totals: Counter[str] = Counter()
+        totals: defaultdict[str, float] = defaultdict(float, loss=0.0, tokens=0.0, passed_tokens=0.0)
         lengths = [len(samples[place].token_ids) for place in moved]
         for group in micro_batches(lengths, self._budget):
             chosen = [moved[place] for place in group]
@@ -89,10 +89,11 @@ class TorchLearner:
             batch = pack(members, self.model.device)
             logprobs, entropy = self._score(batch)
             tokens = trained_tokens(members, [factors[place] for place in chosen], logprobs)
-            value, sums = loss_of(tokens, loss)
-            value.backward()
+            objective, sums = loss_of(tokens, loss)
+            objective.backward()
             self._keep_gradients()
-            totals.update({**sums, "entropy": float(entropy.sum()), "passed_tokens": len(batch.ids)})
+            for name, value in {**sums, "entropy": float(entropy.sum()), "passed_tokens": len(batch.ids)}.items():
+                totals[name] += value
         num_tokens = max(totals["tokens"], 1.0)
         whole = ("loss", "tokens", "passed_tokens")
         return {name: value if name in whole else value / num_tokens for name, value in sorted(totals.items())}
