@@ -12,8 +12,9 @@ from banty.models.loading import LanguageModel, load_model
 
 torch.set_num_threads(1)  # two spinning threads beside another busy process can stall for minutes
 
-Family = Literal["qwen3", "qwen3_5"]
+Family = Literal["qwen3", "qwen3_5", "qwen3_moe", "qwen3_5_moe"]
 FAMILIES: tuple[Family, ...] = ("qwen3", "qwen3_5")
+"""What every test of models runs over; the mixtures of experts differ from them in their MLPs alone."""
 
 TEMPLATE = """\
 {%- if tools or messages[0].role == 'system' %}{{ '<|im_start|>system\\n' }}
@@ -52,6 +53,7 @@ def tiny_module(
     import transformers
 
     torch.manual_seed(seed)
+    experts: dict[str, Any] = {"moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2}
     common: dict[str, Any] = {
         "vocab_size": vocabulary,
         "hidden_size": hidden,
@@ -64,17 +66,21 @@ def tiny_module(
         "tie_word_embeddings": True,
         "initializer_range": spread,
     }
+    if family == "qwen3_moe":
+        return transformers.Qwen3MoeForCausalLM(transformers.Qwen3MoeConfig(**common, **experts))
     if family == "qwen3":
         return transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**common))
-    config = transformers.Qwen3_5TextConfig(
-        **common,
-        linear_num_key_heads=2,
-        linear_num_value_heads=4,
-        linear_key_head_dim=8,
-        linear_value_head_dim=8,
-        layer_types=[("full_attention" if place % 2 else "linear_attention") for place in range(layers)],
-    )
-    return transformers.Qwen3_5ForCausalLM(config)
+    hybrid: dict[str, Any] = {
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "layer_types": [("full_attention" if place % 2 else "linear_attention") for place in range(layers)],
+    }
+    if family == "qwen3_5_moe":
+        config = transformers.Qwen3_5MoeTextConfig(**common, **hybrid, **experts, shared_expert_intermediate_size=16)
+        return transformers.Qwen3_5MoeForCausalLM(config)
+    return transformers.Qwen3_5ForCausalLM(transformers.Qwen3_5TextConfig(**common, **hybrid))
 
 
 def write_tiny(folder: Path, family: Family = "qwen3", **size: int) -> Path:

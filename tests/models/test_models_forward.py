@@ -55,7 +55,7 @@ def through_slots(
     return {row: each[place, : counts[place]] for place, row in enumerate(rows)}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "qwen3_moe", "qwen3_5_moe"])
 def test_packed_sequences_give_what_each_gives_alone(family: Family) -> None:
     model = tiny_model(family)
     batch = sequences(70, 1, 5, 130, 64)

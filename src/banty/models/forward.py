@@ -63,7 +63,8 @@ def _run_layer(layer: Layer, index: int, hidden: Tensor, rope: tuple[Tensor, Ten
     else:
         mixed = _gated_delta_net(module.linear_attn, index, normed, mixer)
     hidden = hidden + mixed
-    output: Tensor = hidden + module.mlp(module.post_attention_layernorm(hidden))
+    wide = module.mlp(module.post_attention_layernorm(hidden)[None])  # experts take rows of sequences
+    output: Tensor = hidden + (wide[0] if isinstance(wide, tuple) else wide)[0]
     return output
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from banty.errors import InputError
 
-FAMILIES = ("qwen3", "qwen3_5", "qwen3_5_text")
+FAMILIES = ("qwen3", "qwen3_moe", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _STATIC_ROPE = ("default", "linear", "yarn", "llama3", "proportional")
 LORA_TARGETS = (
