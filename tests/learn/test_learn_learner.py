@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tests.learn.batches_by_hand import batch, sample
 from tests.tiny import FAMILIES, Family, tiny_folder, tiny_model
 from torch import Tensor
 
-from banty.errors import InputError
+from banty.errors import InputError, TrainingStopped
 from banty.learn.aggregate import coefficients
 from banty.learn.batches import micro_batches
 from banty.learn.learner import TorchLearner
@@ -282,11 +283,57 @@ def test_samples_that_cannot_be_trained_on_are_refused(change: dict[str, Any], w
         learner_of(tiny_model("qwen3")).forward_backward([one], SupervisedLoss())
 
 
+def test_a_call_that_breaks_off_leaves_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = learner_of(tiny_model("qwen3"), micro_batch_tokens=90)
+    score, num_scored = learner._score, 0
+
+    def broken(micro_batch: Any) -> Any:
+        nonlocal num_scored
+        num_scored += 1
+        if num_scored == 3:
+            raise MemoryError
+        return score(micro_batch)
+
+    monkeypatch.setattr(learner, "_score", broken)
+    with pytest.raises(MemoryError):
+        learner.forward_backward(batch(), PLAIN)
+    assert not learner.gradients
+    learner.forward_backward(batch(), PLAIN)
+    assert_same(learner.gradients, gradients(tiny_model("qwen3"), batch()))
+
+
+def test_old_logprobs_of_some_samples_only_are_refused() -> None:
+    first, *others = batch()
+    scored = dataclasses.replace(first, old_logprobs=first.sampler_logprobs)
+    with pytest.raises(InputError, match="some samples have old_logprobs and some have none"):
+        learner_of(tiny_model("qwen3")).forward_backward([scored, *others], PLAIN)
+
+
+@pytest.mark.parametrize("damage", ["shape", "missing", "empty"])
+def test_an_optimizer_state_that_does_not_fit_is_refused(tmp_path: Path, damage: str) -> None:
+    learner = learner_of(tiny_model("qwen3"))
+    learner.forward_backward(batch(), PLAIN)
+    learner.optim_step()
+    learner.save(tmp_path)
+    moments = load_file(tmp_path / "moments.safetensors")
+    key = next(name for name in moments if name.endswith("exp_avg"))
+    if damage == "shape":
+        moments[key] = moments[key].flatten()[:2].clone()
+    elif damage == "missing":
+        del moments[key]
+    else:
+        moments = {}
+    save_file(moments, tmp_path / "moments.safetensors")
+    with pytest.raises(InputError, match="optimizer state"):
+        learner_of(tiny_model("qwen3")).load(tmp_path)
+
+
 def test_a_gradient_that_is_not_finite_stops_the_update() -> None:
     learner = learner_of(tiny_model("qwen3"))
     bad = dataclasses.replace(sample("x", [(3, 2)]), advantages=np.array([0, 0, 0, np.inf, 1], dtype=np.float32))
     learner.forward_backward([bad], PLAIN)
     before = {name: value.detach().clone() for name, value in learner.model.trainable().items()}
-    with pytest.raises(InputError, match="nothing was changed"):
+    with pytest.raises(TrainingStopped, match="nothing was changed"):
         learner.optim_step()
+    assert not learner.gradients
     assert all(torch.equal(value, before[name]) for name, value in learner.model.trainable().items())

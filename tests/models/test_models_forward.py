@@ -47,6 +47,7 @@ def through_slots(
 ) -> dict[int, Tensor]:
     """Run each slot's next tokens; the logits of each slot's real tokens."""
     rows, counts = list(pieces), [len(ids) for ids in pieces.values()]
+    slots.reserve(max(rows) + 1, 0)
     padded = [[*ids, *[0] * (width - len(ids))] for ids in pieces.values()]
     grid = Grid(slots, rows, counts, width)
     hidden, _ = hidden_states(model, torch.tensor(padded).reshape(-1), grid)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.tiny import FAMILIES, Family, tiny_model
 
-from banty.errors import BudgetExhausted, InputError
+from banty.errors import BudgetExhausted, InputError, PolicyFault
 from banty.models.loading import LanguageModel
 from banty.policies.engine import Generated, LocalEngine, TokenRequest
 from banty.policies.prefixes import shared_prefixes
@@ -127,6 +127,85 @@ def test_a_groups_prefix_is_computed_once(family: Family) -> None:
         assert list(answer.ids) == expected(model, one)[0]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_more_prefixes_than_there_is_room_for_take_nobodys_slot(family: Family) -> None:
+    """Seventy groups of two, each with a prefix of its own, on one system prompt that is used again and again."""
+    model = tiny_model(family)
+    (system,) = prompts(20)
+    groups = prompts(*[18] * 70, start=system)
+    requests = [request(f"{g:03}-{k}", (*groups[g], 9 + k), max_tokens=1) for g in range(70) for k in range(2)]
+    for one, got in zip(requests, run(together(LocalEngine(model), requests)), strict=True):
+        with torch.no_grad():
+            logprobs = model.module(torch.tensor([one.ids])).logits[0, -1].log_softmax(-1)
+        assert got.logprobs[0] == pytest.approx(float(logprobs[got.ids[0]]), abs=1e-4)
+
+
+def test_room_does_not_grow_with_what_has_passed() -> None:
+    engine = LocalEngine(tiny_model("qwen3"))
+
+    async def rounds() -> None:
+        for turn in range(12):
+            requests = [request(f"{turn}-{place}", ids, max_tokens=2) for place, ids in enumerate(prompts(40, 50, 60))]
+            await together(engine, requests)
+            for one in requests:
+                await engine.release(one.session)
+
+    run(rounds())
+    assert engine._slots.num_slots <= 4
+    assert engine._prefixes.num_slots <= 4
+
+
+def test_an_engine_goes_on_after_a_loop_that_broke_off() -> None:
+    model = tiny_model("qwen3")
+    engine = LocalEngine(model)
+
+    async def broken() -> None:
+        asking = [asyncio.ensure_future(engine.generate(request(name, range(10, 40), max_tokens=500))) for name in "ab"]
+        await asyncio.sleep(0.03)
+        assert not any(one.done() for one in asking)
+        raise KeyError("somewhere else")
+
+    with pytest.raises(KeyError):
+        run(broken())
+    engine.load(1)
+    again = request("a", range(10, 40))
+    assert list(run(engine.generate(again)).ids) == expected(model, again)[0]
+
+
+def test_a_session_can_be_asked_again_right_after_its_answer_was_cancelled() -> None:
+    model = tiny_model("qwen3")
+    engine = LocalEngine(model)
+    again = request("s", range(10, 40))
+
+    async def story() -> Generated:
+        asking = asyncio.ensure_future(engine.generate(request("s", range(10, 40), max_tokens=500)))
+        await asyncio.sleep(0.02)
+        asking.cancel()
+        await engine.release("s")
+        return await engine.generate(again)
+
+    assert list(run(story()).ids) == expected(model, again)[0]
+
+
+def test_weights_that_changed_without_a_word_are_noticed() -> None:
+    model = tiny_model("qwen3")
+    engine = LocalEngine(model)
+    run(engine.generate(request("s", range(10, 20))))
+    model.num_changes += 1  # what a learner's update does
+    with pytest.raises(InputError, match="load what the learner publishes"):
+        run(engine.generate(request("t", range(10, 20))))
+    engine.load(1)
+    run(engine.generate(request("t", range(10, 20))))
+
+
+def test_a_model_that_gives_no_distribution_fails_the_answer() -> None:
+    model = tiny_model("qwen3")
+    with torch.no_grad():
+        model.backbone.norm.weight.fill_(float("nan"))
+    with pytest.raises(PolicyFault, match="no distribution"):
+        run(LocalEngine(model).generate(request("s", range(10, 20))))
+
+
 def test_shared_prefixes() -> None:
     assert shared_prefixes([(1, 2, 3, 4), (1, 2, 3, 5)], 2) == [(1, 2, 3)]
     assert shared_prefixes([(1, 2, 3, 4), (1, 2, 3, 5)], 4) == []
@@ -217,8 +296,16 @@ def test_a_conversation_longer_than_the_positions_is_out_of_budget() -> None:
 
 def test_wrong_requests_are_refused() -> None:
     engine = LocalEngine(tiny_model("qwen3"))
+    for ids in ([], [1, 320], [-1, 2]):
+        with pytest.raises(InputError, match="takes ids below 320"):
+            run(engine.generate(request("s", ids)))
+    with pytest.raises(InputError, match="max_tokens is 0"):
+        run(engine.generate(request("s", [1], max_tokens=0)))
     for params, words in (
         ({"temperature": -1.0}, "temperature"),
+        ({"temperature": 1e-46}, "temperature"),
+        ({"temperature": float("inf")}, "temperature"),
+        ({"top_k": 2.5}, "top_k"),
         ({"top_p": 0.0}, "top_p"),
         ({"min_p": 1.5}, "min_p"),
         ({"top_k": -1}, "top_k"),

@@ -23,12 +23,9 @@ ENGINE_FILE = "engine.json"
 
 def open_model(block: PolicyBlock) -> LanguageModel:
     """The model a recipe trains, with its adapter."""
-    import torch
-
     from banty.models.loading import LoraSpec, load_model
 
     lora = LoraSpec(block.lora_rank, block.lora_alpha) if block.lora_rank else None
-    torch.manual_seed(0)  # a new adapter's first directions are drawn: the same ones when the run is resumed
     return load_model(block.start, dtype=block.dtype, device=block.device, lora=lora)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from banty.errors import InputError
+from banty.errors import InputError, StoreError
 
 SCHEMA_VERSION = 1
 _MASTERS, _MOMENTS, _COUNTERS = "masters.safetensors", "moments.safetensors", "learner.json"
@@ -18,11 +18,15 @@ def save(
     folder: Path, masters: Mapping[str, Tensor], moments: Mapping[str, Tensor], counters: Mapping[str, int]
 ) -> None:
     """Write float32 weights, the optimizer's moments and the counters into `folder`."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    save_file({name: value.contiguous().cpu() for name, value in masters.items()}, folder / _MASTERS)
-    save_file({name: value.contiguous().cpu() for name, value in moments.items()}, folder / _MOMENTS)
-    (folder / _COUNTERS).write_text(json.dumps({"schema_version": SCHEMA_VERSION, **counters}) + "\n")
+    try:
+        save_file({name: value.contiguous().cpu() for name, value in masters.items()}, folder / _MASTERS)
+        save_file({name: value.contiguous().cpu() for name, value in moments.items()}, folder / _MOMENTS)
+        (folder / _COUNTERS).write_text(json.dumps({"schema_version": SCHEMA_VERSION, **counters}) + "\n")
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"could not write the learner's state to {folder}: {error}") from error
 
 
 def load(folder: Path, like: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, int]]:
@@ -31,9 +35,9 @@ def load(folder: Path, like: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], d
     from safetensors.torch import load_file
 
     try:
-        counters = json.loads((folder / _COUNTERS).read_text())
+        counters = dict(json.loads((folder / _COUNTERS).read_text()))
         masters, moments = load_file(folder / _MASTERS), load_file(folder / _MOMENTS)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise InputError(f"{folder} does not hold the state of a learner: {error}") from error
     found = counters.pop("schema_version", None)
     if found != SCHEMA_VERSION:
@@ -42,9 +46,14 @@ def load(folder: Path, like: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], d
             "version of Banty that wrote it"
         )
     _check_shapes(folder, masters, like)
-    wrong = [key for key in moments if key.rsplit("/", 1)[0] not in like]
-    if wrong or {"version", "num_updates"} - set(counters):
-        raise InputError(f"{folder} does not hold the state of a learner: its optimizer state has {wrong[:1]}")
+    _check_moments(folder, moments, like)
+    for name in ("version", "num_updates"):
+        if not isinstance(counters.get(name), int):
+            raise InputError(
+                f"{folder / _COUNTERS} does not hold the state of a learner: {name} is {counters.get(name)!r}"
+            )
+    if counters["num_updates"] and not moments:
+        raise InputError(f"{folder} has made {counters['num_updates']} updates and holds no optimizer state")
     return masters, moments, counters
 
 
@@ -55,6 +64,20 @@ def _check_shapes(folder: Path, found: Mapping[str, Tensor], like: Mapping[str, 
             raise InputError(
                 f"{folder} is a checkpoint of another model: {name} is {_shape(theirs)} there and {_shape(ours)} here; "
                 "resume with the model, adapter rank and vocabulary it was made with"
+            )
+
+
+def _check_moments(folder: Path, moments: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
+    """AdamW keeps two tensors of a weight's shape and a count, for every weight that ever had a gradient."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, value in moments.items():
+        name, _, moment = key.rpartition("/")
+        found.setdefault(name, {})[moment] = value
+    for name, state in found.items():
+        whole = set(state) == {"exp_avg", "exp_avg_sq", "step"} and name in like
+        if not whole or any(state[moment].shape != like[name].shape for moment in ("exp_avg", "exp_avg_sq")):
+            raise InputError(
+                f"{folder} does not hold this model's optimizer state: {name or 'a weight'} has another"
             )
 
 

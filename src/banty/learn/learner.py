@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from banty.errors import InputError
+from banty.errors import InputError, TrainingStopped
 from banty.learn import checkpoint
 from banty.learn.aggregate import coefficients
 from banty.learn.batches import MicroBatch, micro_batches, pack, trained_tokens
@@ -73,9 +73,17 @@ class TorchLearner:
 
     def forward_backward(self, samples: Sequence[TrainingSample], loss: Loss) -> Mapping[str, float]:
         """Add the gradient of `loss` over `samples`. Metrics are means over the tokens that a pass was needed for:
-        samples whose every advantage is 0 have no gradient, and none is computed unless a KL term needs it."""
+        samples whose every advantage is 0 have no gradient, and none is computed unless a KL term needs it. A call that
+        raises leaves no gradient behind."""
         loss.check()
         self._check(samples)
+        try:
+            return self._forward_backward(samples, loss)
+        except BaseException:
+            self._drop_gradients()
+            raise
+
+    def _forward_backward(self, samples: Sequence[TrainingSample], loss: Loss) -> Mapping[str, float]:
         factors = coefficients(samples, loss.aggregation, loss.constant_tokens)
         if isinstance(loss, PolicyLoss) and not loss.kl:
             moved = [place for place, sample in enumerate(samples) if np.any(sample.advantages * factors[place])]
@@ -103,7 +111,8 @@ class TorchLearner:
         gradients = [self._gradients.get(name) for name in self._masters]
         norm = torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
         if not torch.isfinite(norm):
-            raise InputError(
+            self._drop_gradients()
+            raise TrainingStopped(
                 f"the gradient of update {self._num_updates} is {float(norm)}; nothing was changed. Lower the learning "
                 "rate, or compute in float32"
             )
@@ -121,6 +130,11 @@ class TorchLearner:
         self._num_updates += 1
         self.version += 1
         return {"grad_norm": float(norm), "learning_rate": rate}
+
+    def _drop_gradients(self) -> None:
+        self._gradients = {}
+        for parameter in self._parameters.values():
+            parameter.grad = None
 
     @property
     def gradients(self) -> Mapping[str, Tensor]:
@@ -145,6 +159,8 @@ class TorchLearner:
         self, samples: Sequence[TrainingSample], layers: Sequence[int], positions: Sequence[Sequence[int]]
     ) -> Sequence[Floats]:
         """[layers, positions, hidden] per sample; layer 0 is the embedding, the last is after the final norm."""
+        if not set(layers) <= set(range(len(self.model.layers) + 1)):
+            raise InputError(f"layers is {list(layers)}; the model has 0 to {len(self.model.layers)}")
         found = []
         for sample, places in zip(samples, positions, strict=True):
             batch = pack([sample], self.model.device)
@@ -193,6 +209,9 @@ class TorchLearner:
 
     def _check(self, samples: Sequence[TrainingSample]) -> None:
         rows = len(self.model.head)
+        for name in ("old_logprobs", "ref_logprobs"):
+            if len({getattr(sample, name) is None for sample in samples}) > 1:
+                raise InputError(f"some samples have {name} and some have none; give all of them theirs, or none")
         for sample in samples:
             if not sample.temperature > 0.0:
                 raise InputError(
@@ -227,6 +246,7 @@ class TorchLearner:
         for name, parameter in self._parameters.items():
             if parameter is not self._masters[name]:
                 parameter.copy_(self._masters[name])
+        self.model.num_changes += 1
 
     @contextlib.contextmanager
     def _reference_weights(self) -> Iterator[None]:

@@ -145,6 +145,7 @@ def _metrics(tokens: TrainedTokens, base: Tensor, clipped: Tensor, correction: T
         "ratio": float(step.clamp(-_MOST, _MOST).exp().sum()),
         "kl_old": float((step.clamp(-_MOST, _MOST).exp() - 1.0 - step).sum()),
         "abs_drift": float(drift.abs().sum()),
+        "kl_sampler": float(kl_estimate(tokens.logprobs, tokens.sampler_logprobs, "k1").sum()),
     }
     if correction is not None:
         found["correction"] = float(correction.sum())

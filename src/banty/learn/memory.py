@@ -21,7 +21,9 @@ def training_bytes(model: LanguageModel, micro_batch_tokens: int, recompute: boo
     size = torch.finfo(model.dtype).bits // 8
     trained = sum(value.numel() for value in model.trainable().values())
     state = trained * (4 + 4 + 4 + (4 if size == 2 else 0))
-    hidden, wide = model.config.hidden_size, model.config.intermediate_size
+    config = model.config
+    experts = getattr(config, "moe_intermediate_size", 0) * getattr(config, "num_experts_per_tok", 0)
+    hidden, wide = config.hidden_size, experts or config.intermediate_size
     layer = size * (8 * hidden + 3 * wide)
     num_layers = len(model.layers)
     kept = size * hidden * num_layers + layer if recompute else layer * num_layers

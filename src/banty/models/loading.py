@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +28,18 @@ LORA_TARGETS = (
 
 @dataclass(frozen=True, slots=True)
 class LoraSpec:
-    """A low-rank adapter (Hu et al. 2021) on every projection: `rank` directions, their sum scaled by alpha / rank."""
+    """A low-rank adapter (Hu et al. 2021) on the projections of `LORA_TARGETS`: `rank` directions drawn from `seed`,
+    their sum scaled by alpha / rank. Experts that are routed to have none."""
 
     rank: int
     alpha: float = 32.0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise InputError(f"lora.rank is {self.rank}; it takes at least 1")
+        if not 0.0 < self.alpha < math.inf:
+            raise InputError(f"lora.alpha is {self.alpha}; it takes a finite number above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,8 @@ class LanguageModel:
     """A causal language model with its tokenizer, as one thing that an engine and a learner share.
 
     `module` is the Hugging Face model; with an adapter, `peft` wraps the same module. Only parameters that
-    `require grad` are trained: all of them, or the adapter's.
+    `require grad` are trained: all of them, or the adapter's. `num_changes` counts how often they have been changed,
+    so that an engine notices weights it was not told of.
     """
 
     def __init__(self, module: Any, tokenizer: Any, name: str, peft: Any = None) -> None:
@@ -60,7 +67,9 @@ class LanguageModel:
         self.backbone: Any = module.model
         self.layers = [_layer(layer) for layer in self.backbone.layers]
         self.is_recurrent = any(layer.kind == "recurrent" for layer in self.layers)
+        self.num_changes = 0
         self._rope: tuple[Tensor, Tensor] | None = None
+        _check_adapters(module, name)
         module.eval()  # dropout is never used: what was sampled is what is trained
 
     @property
@@ -135,13 +144,13 @@ def load_model(
     frozen; the folder of an adapter brings its own. Raises InputError saying what is wrong with the folder.
     """
     import transformers
-    from safetensors import SafetensorError
 
     if dtype not in DTYPES:
         raise InputError(f"dtype is {dtype!r}; it takes one of {', '.join(DTYPES)}")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device is {device!r} and this machine has no CUDA device that torch can use; use 'cpu'")
+    _check_device(device)
     base, adapter = base_of(path)
+    if adapter is not None and lora is not None:
+        raise InputError(f"{path} is an adapter already; leave lora_rank out to go on with it, or start from its base")
     config = _config(base)
     _check_family(base, config)
     transformers.utils.logging.disable_progress_bar()
@@ -159,7 +168,7 @@ def load_model(
             output_loading_info=True,
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except Exception as error:  # whatever it is, it is about this folder
         raise InputError(f"{base} cannot be loaded as a model: {_first_line(error)}") from error
     finally:
         transformers.utils.logging.set_verbosity(before)
@@ -183,10 +192,7 @@ def base_of(path: str | Path) -> tuple[str, Path | None]:
         raise InputError(f"there is no model folder {path}; give a Hugging Face folder, or a hub name such as ORG/NAME")
     described = folder / "adapter_config.json"
     if described.is_file():
-        try:
-            return str(json.loads(described.read_text())["base_model_name_or_path"]), folder
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{described} does not name the adapter's base model: {error}") from error
+        return _base_of_adapter(described), folder
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder} is no model folder: it has no config.json (and no adapter_config.json)")
     if not list(folder.glob("*.safetensors")):
@@ -194,12 +200,39 @@ def base_of(path: str | Path) -> tuple[str, Path | None]:
     return str(folder), None
 
 
+def _base_of_adapter(described: Path) -> str:
+    """The folder or hub name of an adapter's base; a relative one is looked for beside the adapter as well."""
+    try:
+        name = json.loads(described.read_text())["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{described} does not name the adapter's base model: {error}") from error
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{described} names {name!r} as the adapter's base model; write its folder or hub name there")
+    places = [Path(name), described.parent / name]
+    for place in places:
+        if (place / "config.json").is_file():
+            return str(place)
+    if Path(name).is_absolute() or len(Path(name).parts) != 2:
+        raise InputError(
+            f"the base model {name} of the adapter in {described.parent} is not there; bring it back, or write "
+            f"its new place into {described}"
+        )
+    return name
+
+
+def _check_device(device: str) -> None:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise InputError(f"device is {device!r}; it takes cpu, cuda, or cuda:N")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device is {device!r} and this machine has no CUDA device that torch can use; use 'cpu'")
+
+
 def _config(base: str) -> Any:
     import transformers
 
     try:
         return transformers.AutoConfig.from_pretrained(base, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever it is, it is about this folder
         raise InputError(f"{base} has no configuration that can be read: {_first_line(error)}") from error
 
 
@@ -209,12 +242,16 @@ def _check_family(base: str, config: Any) -> None:
             f"{base} is a {config.model_type!r} model; the local engine and learner know {', '.join(FAMILIES)}. "
             "Serve it with an OpenAI-compatible server and evaluate its URL instead"
         )
+    if getattr(config, "quantization_config", None):
+        raise InputError(f"{base} holds quantized weights, which cannot be trained here; take the original model")
     text = getattr(config, "text_config", config)
     if "sliding_attention" in (getattr(text, "layer_types", None) or ()):
         raise InputError(f"{base} uses sliding-window attention, which is not supported; set use_sliding_window=false")
     rope = (getattr(text, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope not in _STATIC_ROPE:
-        raise InputError(f"{base} has rope_type {rope!r}, whose angles change with length; known are {_STATIC_ROPE}")
+        raise InputError(
+            f"{base} has rope_type {rope!r}, whose angles change with length; known are {', '.join(_STATIC_ROPE)}"
+        )
 
 
 def _check_weights(base: str, found: Any) -> None:
@@ -235,6 +272,8 @@ def _check_weights(base: str, found: Any) -> None:
 def _check_tokenizer(base: str, tokenizer: Any, module: Any) -> None:
     rows = module.get_input_embeddings().weight.shape[0]
     highest = max(tokenizer.get_vocab().values(), default=-1)
+    if highest < 1:
+        raise InputError(f"{base} has no tokenizer; copy tokenizer.json and tokenizer_config.json into it")
     if highest >= rows:
         raise InputError(
             f"the tokenizer in {base} has ids up to {highest}, and the model's embedding has {rows} rows; the two do "
@@ -243,32 +282,47 @@ def _check_tokenizer(base: str, tokenizer: Any, module: Any) -> None:
 
 
 def _with_new_adapter(module: Any, lora: LoraSpec) -> Any:
-    import peft
-
+    peft = _peft()
     present = {name.rsplit(".", 1)[-1] for name, _ in module.named_modules()}
     config = peft.LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type] # a float works and is what the scale is made of
+        lora_alpha=lora.alpha,
         lora_dropout=0.0,
         target_modules=[name for name in LORA_TARGETS if name in present],
         task_type="CAUSAL_LM",
     )
-    return peft.get_peft_model(module, config, autocast_adapter_dtype=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(lora.seed)
+        return peft.get_peft_model(module, config, autocast_adapter_dtype=False)
 
 
 def _with_stored_adapter(module: Any, folder: Path) -> Any:
-    import peft
-
+    peft = _peft()
     try:
         return peft.PeftModel.from_pretrained(module, str(folder), is_trainable=True, autocast_adapter_dtype=False)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever it is, it is about this folder
         raise InputError(f"the adapter in {folder} does not fit its base model: {_first_line(error)}") from error
 
 
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise InputError("adapters need peft, which is not installed; pip install 'banty[lora]'") from None
+    return peft
+
+
+def _check_adapters(module: Any, name: str) -> None:
+    """Raises InputError for an adapter where the module's weight is read directly, and the adapter would do nothing."""
+    for place, part in module.named_modules():
+        if place.rsplit(".", 1)[-1] in ("lm_head", "conv1d") and hasattr(part, "lora_A"):
+            raise InputError(
+                f"{name} has an adapter on {place}, which is not supported; leave it out of target_modules"
+            )
+
+
 def _layer(layer: Any) -> Layer:
-    if hasattr(layer, "linear_attn"):
-        return Layer("recurrent", layer)
-    return Layer("attention", layer)
+    return Layer("recurrent" if hasattr(layer, "linear_attn") else "attention", layer)
 
 
 def _first_line(error: BaseException) -> str:

@@ -29,7 +29,8 @@ class Slots:
     """Room for a number of sequences. Attention layers keep keys and values up to a capacity that grows as needed;
     recurrent layers keep the state after a slot's last token, and only that: such a slot cannot be cut short.
 
-    Beside the slots there is `scratch`, a place that rows without tokens can stand for to fill a batch up.
+    Beside the slots there is `scratch`, a place that rows without tokens can stand for to fill a batch up. It moves
+    when slots are reserved.
     """
 
     def __init__(self, model: LanguageModel, num_slots: int = 1, capacity: int = LENGTH_BUCKET) -> None:
@@ -120,7 +121,8 @@ class Slots:
 class Grid:
     """A mixer over `rows` slots of `width` tokens each, which come after what the slots hold.
 
-    Row r is slot `rows[r]` and has `counts[r]` tokens, then padding; a row with none is left as it is. Where the rows
+    Row r is slot `rows[r]`, for which there is room, and has `counts[r]` tokens, then padding; a row with none is left
+    as it is. Where the rows
     are the first slots in order, keys are read in place; otherwise they are gathered. `advance` the slots afterwards.
     """
 
@@ -128,7 +130,8 @@ class Grid:
         device = slots.kept(0)[0].device
         self._slots, self._rows, self._width = slots, list(rows), width
         self._list_counts = list(counts)
-        slots.reserve(max(rows) + 1, 0)
+        real_rows = [row for row in rows if row != slots.scratch]
+        assert len(real_rows) == len(set(real_rows)), "two rows of a grid would write over each other"
         starts = [slots.lengths[row] for row in rows]
         longest = max(start + count for start, count in zip(starts, counts, strict=True))
         slots.reserve(0, longest)

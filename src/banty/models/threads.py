@@ -23,9 +23,11 @@ def measured_threads(model: LanguageModel) -> int:
     safe. Leaves torch's own setting as it was.
     """
     before = torch.get_num_threads()
+    if model.device.type != "cpu":
+        return before
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if model.device.type != "cpu" or cores == 1:
-        return before if model.device.type != "cpu" else 1
+    if cores == 1:
+        return 1
     try:
         alone, together = _pass_s(model, 1), _pass_s(model, cores)
     finally:

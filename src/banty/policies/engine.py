@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +33,7 @@ WIDTH_BUCKET = 16
 LEAST_SHARED = 16
 """Beginnings shared by fewer tokens than this are not worth a copy."""
 MOST_PREFIXES = 64
+_ENGINES = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,8 @@ class LocalEngine:
         self.model = model
         self.name = name
         self.version = 0
+        self._gate_key = f"{name}#{next(_ENGINES)}"  # engines of one name share a run: an agent's and a user's, say
+        self._seen_changes = model.num_changes
         self.num_computed = 0
         self.num_sampled = 0
         self._prefill_tokens = prefill_tokens
@@ -112,13 +116,16 @@ class LocalEngine:
         self._released: list[str] = []
         self._answering: list[_Answer] = []
         self._pumping: asyncio.Task[None] | None = None
+        self._tick_on_thread: Future[None] | None = None
         self._forget()
 
     def load(self, version: int) -> None:
         """The model's weights have changed: everything computed before is forgotten."""
-        if self._answering or self._arrived:
+        if any(not answer.future.done() for answer in (*self._answering, *self._arrived)):
             raise InputError(f"the engine {self.name} is answering; load weights between steps")
+        self._settle()
         self.version = version
+        self._seen_changes = self.model.num_changes
         for session in self._sessions.values():
             session.held = []
         self._forget()
@@ -132,22 +139,36 @@ class LocalEngine:
 
     async def generate(self, request: TokenRequest) -> Generated:
         """Continue `request.ids` until a stop id or `max_tokens`. Raises BudgetExhausted when positions run out."""
-        check_params(request.params)
+        self._check(request)
         room = self.model.max_tokens - len(request.ids)
         if room < 1:
             most = self.model.max_tokens
             raise BudgetExhausted("context", f"the conversation has {len(request.ids)} tokens; the model takes {most}")
-        if not set(request.feature_layers) <= set(range(len(self.model.layers) + 1)):
-            raise InputError(f"feature_layers is {request.feature_layers}; the model has 0 to {len(self.model.layers)}")
-        if any(answer.request.session == request.session for answer in (*self._arrived, *self._answering)):
-            raise InputError(f"session {request.session!r} is asked for an answer while it is giving one")
         request = dataclasses.replace(request, max_tokens=min(request.max_tokens, room))
         future: asyncio.Future[Generated] = asyncio.get_running_loop().create_future()
         answer = _Answer(request, future, generator(request.params.seed or 0, "tokens"))
-        self._arrived.append(answer)
         if self._pumping is None or self._pumping.done():
+            self._settle()
             self._pumping = asyncio.get_running_loop().create_task(self._pump())
-        return await (request.gate.parked(self.name, future) if request.gate else future)
+        self._arrived.append(answer)
+        return await (request.gate.parked(self._gate_key, future) if request.gate else future)
+
+    def _check(self, request: TokenRequest) -> None:
+        """Raises InputError for a request that would spoil the tick for others."""
+        check_params(request.params)
+        rows, num_layers = len(self.model.head), len(self.model.layers)
+        if not request.ids or not 0 <= min(request.ids) <= max(request.ids) < rows:
+            what = "no tokens" if not request.ids else f"ids from {min(request.ids)} to {max(request.ids)}"
+            raise InputError(f"the prompt of {request.session!r} has {what}; {self.model.name} takes ids below {rows}")
+        if request.max_tokens < 1:
+            raise InputError(f"max_tokens is {request.max_tokens}; it takes at least 1")
+        if not set(request.feature_layers) <= set(range(num_layers + 1)):
+            raise InputError(f"feature_layers is {request.feature_layers}; the model has 0 to {num_layers}")
+        if self.model.num_changes != self._seen_changes:
+            raise InputError(f"the weights of {self.model.name} were changed; load what the learner publishes first")
+        for answer in (*self._arrived, *self._answering):
+            if answer.request.session == request.session and not answer.future.done():
+                raise InputError(f"session {request.session!r} is asked for an answer while it is giving one")
 
     async def release(self, session: str) -> None:
         """Give up what is kept for a session, and the answer it is giving."""
@@ -159,13 +180,31 @@ class LocalEngine:
         else:
             self._released.append(session)  # a tick may be running: it is between ticks that sessions come and go
 
+    def _settle(self) -> None:
+        """Between two pumps: see a tick of the last one to its end, and forget those who have gone."""
+        if self._tick_on_thread is not None:
+            wait([self._tick_on_thread])
+            self._tick_on_thread = None
+        for session in self._released:
+            self._sessions.pop(session, None)
+        self._released = []
+        self._answering = [answer for answer in self._answering if answer.wants]
+        self._arrived = [answer for answer in self._arrived if not answer.future.done()]
+
     async def _pump(self) -> None:
-        """Tick while anybody waits for an answer."""
+        """Tick while anybody waits for an answer; whatever fails, nobody is left waiting."""
+        try:
+            await self._tick_on()
+        except Exception as error:  # noqa: BLE001 - it fails the answers that waited for it
+            self._answering, self._arrived = [*self._answering, *self._arrived], []
+            self._fail(error)
+
+    async def _tick_on(self) -> None:
         while self._arrived or self._answering or self._released:
             waiting = [*self._arrived, *self._answering]
             gate = next((answer.request.gate for answer in waiting if answer.request.gate), None)
             if gate is not None:
-                await gate.turn(self.name)
+                await gate.turn(self._gate_key)
             else:
                 await asyncio.sleep(0)  # let those that arrive together be answered together
             for session in self._released:
@@ -177,7 +216,8 @@ class LocalEngine:
                 if gate is not None:
                     self._tick(arrived)  # here: while all episodes wait, there is nothing else for the loop to do
                 else:
-                    await asyncio.get_running_loop().run_in_executor(self._thread, self._tick, arrived)
+                    self._tick_on_thread = self._thread.submit(self._tick, arrived)
+                    await asyncio.wrap_future(self._tick_on_thread)
             except Exception as error:  # noqa: BLE001 - whatever fails in a tick fails the answers it was for
                 self._fail(error)
             self._deliver()
@@ -272,11 +312,11 @@ class LocalEngine:
         wanted = [ids for ids in shared_prefixes(prompts, LEAST_SHARED) if ids not in self._stored]
         while wanted:
             ready = [ids for ids in wanted if not any(ids != other and ids[: len(other)] == other for other in wanted)]
-            ready = ready[:MOST_PREFIXES]  # more would take each other's slots
+            ready = ready[: MOST_PREFIXES // 2]
             wanted = [ids for ids in wanted if ids not in ready]
-            jobs = []
+            jobs: list[tuple[int, Sequence[int]]] = []
             for ids in ready:
-                slot = self._prefix_slot()
+                slot = self._prefix_slot({filling for filling, _ in jobs})
                 self._prefixes.reserve(_row_bucket(slot + 1), 0)
                 self._prefixes.clear(slot)
                 known = self._copy_prefix(ids, self._prefixes, slot)
@@ -284,11 +324,11 @@ class LocalEngine:
                 jobs.append((slot, ids[len(known) :]))
             self._prefill(self._prefixes, jobs)
 
-    def _prefix_slot(self) -> int:
-        """A slot for one more prefix: the next, or that of the one longest unused."""
+    def _prefix_slot(self, filling: set[int]) -> int:
+        """A slot for one more prefix: the next, or that of the one longest unused; none of those about to be filled."""
         if len(self._stored) < MOST_PREFIXES:
             return len(self._stored)
-        return self._stored.pop(next(iter(self._stored)))
+        return self._stored.pop(next(ids for ids, slot in self._stored.items() if slot not in filling))
 
     def _prefill(
         self, slots: Slots, jobs: Sequence[tuple[int, Sequence[int]]], answers: Sequence[_Answer] | None = None
@@ -355,7 +395,7 @@ class LocalEngine:
         self, answers: Sequence[_Answer], hidden: Tensor, features: Sequence[Tensor], rows: Sequence[int] | None = None
     ) -> None:
         """Sample a token for each answer, from the hidden state in its row."""
-        logits = F.linear(hidden, self.model.head)
+        logits = F.linear(hidden, self.model.head)  # of every row, resting ones too: shapes stay few
         if rows is not None:
             logits, features = logits[rows], [state[rows] for state in features]
         uniforms = [answer.rng.random() for answer in answers]

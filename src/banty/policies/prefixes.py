@@ -18,7 +18,7 @@ def shared_prefixes(prompts: Sequence[Ids], least: int) -> list[Ids]:
         group, depth = waiting.pop()
         if len(group) < 2:
             continue
-        common = _common(group[0], group[-1])  # sorted: what the first and the last share, all share
+        common = common_length(group[0], group[-1])  # sorted: what the first and the last share, all share
         length = min(common, min(map(len, group)) - 1)
         if length - depth >= least:
             found.append(group[0][:length])
@@ -31,14 +31,9 @@ def shared_prefixes(prompts: Sequence[Ids], least: int) -> list[Ids]:
     return sorted(set(found), key=lambda ids: (len(ids), ids))
 
 
-def _common(one: Ids, other: Ids) -> int:
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
     """How many leading ids are the same."""
     for place, (left, right) in enumerate(zip(one, other, strict=False)):
         if left != right:
             return place
     return min(len(one), len(other))
-
-
-def common_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many leading ids are the same."""
-    return _common(tuple(one), tuple(other))

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from banty.errors import InputError
+from banty.errors import InputError, PolicyFault
 from banty.records import SamplingParams
+
+LEAST_TEMPERATURE = 1e-3
 
 
 def check_params(params: SamplingParams) -> None:
     """Raises InputError for parameters no distribution can be made of."""
-    if not params.temperature >= 0.0:
-        raise InputError(f"temperature is {params.temperature}; it takes a number of at least 0")
-    if not 0.0 < params.top_p <= 1.0 or not 0.0 <= params.min_p <= 1.0 or params.top_k < 0:
+    if params.temperature != 0.0 and not LEAST_TEMPERATURE <= params.temperature < math.inf:
+        raise InputError(
+            f"temperature is {params.temperature}; it takes a finite number of at least {LEAST_TEMPERATURE}, or 0 for "
+            "the most likely token"
+        )
+    whole = isinstance(params.top_k, int) and params.top_k >= 0
+    if not 0.0 < params.top_p <= 1.0 or not 0.0 <= params.min_p <= 1.0 or not whole:
         raise InputError(
             f"top_p={params.top_p}, top_k={params.top_k}, min_p={params.min_p}: top_p takes (0, 1], min_p [0, 1], and "
             "top_k 0 or more"
@@ -29,7 +36,7 @@ def draw(logits: Tensor, params: Sequence[SamplingParams], uniforms: Sequence[fl
     """A token for each row of `logits` [B, vocabulary], and its natural logprob under the row's own transform.
 
     The inverse of the cumulative distribution at `uniforms`, each in [0, 1). Temperature 0 takes the most likely token,
-    with logprob 0.
+    with logprob 0. Raises PolicyFault where the model gives no distribution to draw from.
     """
     greedy = torch.tensor([one.temperature == 0.0 for one in params], device=logits.device)
     temperatures = torch.tensor([one.temperature or 1.0 for one in params], device=logits.device, dtype=torch.float32)
@@ -42,6 +49,10 @@ def draw(logits: Tensor, params: Sequence[SamplingParams], uniforms: Sequence[fl
     tokens = torch.searchsorted(cumulative, points[:, None], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
     tokens = torch.where(greedy, logits.argmax(-1), tokens)
     taken = torch.where(greedy, 0.0, logprobs.gather(1, tokens[:, None])[:, 0])
+    if not torch.isfinite(taken).all():
+        raise PolicyFault(
+            "the model gives no distribution to draw from (its output is not finite); are its weights sound?"
+        )
     return tokens.tolist(), taken.tolist()
 
 

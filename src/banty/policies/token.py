@@ -42,7 +42,8 @@ class TokenPolicy:
         self.engine.load(weights.version)
 
     async def sample(self, request: SampleRequest) -> Completion:
-        conversation = self._conversations.setdefault(request.session, self.renderer.conversation())
+        conversation = self._conversations.get(request.session) or self.renderer.conversation()
+        self._conversations[request.session] = conversation
         prompt = conversation.prompt(request.messages, request.tools)
         params = request.params
         generated = await self.engine.generate(
