@@ -1,14 +1,21 @@
 """Multi-turn reinforcement learning in one file: how an agent of this project is trained, with nothing in the way.
 
 A customer asks for the code of one colour, then of another. The agent may look colours up with a tool, or guess. A
-random transformer of some 60 thousand parameters first imitates a clerk who often guesses, and then learns from
+random transformer of some 50 thousand parameters first imitates a clerk who often guesses, and then learns from
 verdicts on its own episodes, right or wrong and nothing else, that looking up pays.
 
     $ python examples/rl_in_one_file.py
-    PLACEHOLDER
+    before    0.36 of 400 test tasks
+    step  5   0.50 of 64 training episodes
+    step 10   0.78 of 64 training episodes
+    step 15   0.84 of 64 training episodes
+    step 20   0.88 of 64 training episodes
+    step 25   0.97 of 64 training episodes
+    step 30   0.91 of 64 training episodes
+    after     0.91 of 400 test tasks
 
-Seed 0, one episode a task, sampled at temperature 1; at 400 tasks, five points either way are chance. 25 seconds on one
-core of an AMD EPYC, of which imitation takes 10.
+Seed 0, one episode a test task, sampled at temperature 1: five points either way are chance. Seeds 1 and 2 go from 0.40
+to 0.90 and from 0.46 to 0.94. About 30 seconds on one core of an AMD EPYC, of which imitation takes 10.
 
 It is the loop behind `banty train`, with the same tokens, masks, advantages, gradients and weights to rounding
 (tests/examples/test_rl_in_one_file.py). Only the library has: an engine that computes no token twice, packed instead of
@@ -219,7 +226,8 @@ def policy_loss(model: Any, episodes: Sequence[Episode], advantages: Tensor) -> 
 
 # Training: imitation of the clerk, then reinforcement.
 
-TRACES, TRAIN, TEST, DRAWS = range(4)  # the purpose of a random number is part of its key
+# What a random number is for is part of its key: to numpy (0, 1, 2) and (0, 1, 2, 0) are one and the same.
+TRACES, TRAIN, TRAIN_DRAWS, TEST, TEST_DRAWS = range(5)
 SIZE: dict[str, Any] = {
     **{"vocab_size": len(VOCABULARY), "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2},
     **{"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 1024},
@@ -243,10 +251,14 @@ def update(model: Any, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.step()
 
 
+def keyed(*key: int) -> Generator:
+    return default_rng(key)
+
+
 def imitate(model: Any, num_steps: int, seed: int) -> None:
     optimizer = make_optimizer(model, 3e-3)
     for step in range(num_steps):
-        rngs = [default_rng((seed, TRACES, step, row)) for row in range(32)]
+        rngs = [keyed(seed, TRACES, step, row) for row in range(32)]
         traces = [imitated(make_task(rng), partial(careless, rng=rng)) for rng in rngs]
         update(model, optimizer, imitation_loss(model, traces))
 
@@ -254,12 +266,35 @@ def imitate(model: Any, num_steps: int, seed: int) -> None:
 def reinforce(model: Any, num_steps: int, seed: int, num_tasks: int = 8, group_size: int = 8) -> None:
     optimizer = make_optimizer(model, 5e-4)
     for step in range(num_steps):
-        key = (seed, TRAIN, step)
-        tasks = [make_task(default_rng((*key, place))) for place in range(num_tasks) for _ in range(group_size)]
-        episodes = play(model, tasks, partial(keyed, seed, DRAWS, step))
+        tasks = [make_task(keyed(seed, TRAIN, step, place)) for place in range(num_tasks) for _ in range(group_size)]
+        episodes = play(model, tasks, partial(keyed, seed, TRAIN_DRAWS, step))
         rewards = torch.tensor([episode.desk.reward() for episode in episodes])  # [B]
         advantages = leave_one_out(rewards.view(num_tasks, group_size)).flatten()  # [B]
         for _ in range(2):  # at the second update the episodes are another policy's: ratio and clip are for that
             update(model, optimizer, policy_loss(model, episodes, advantages))
         if step % 5 == 4:
-            print(f"step {step + 1:3}  {rewards.mean():.2f} of {len(episodes)} training episodes")
+            print(f"step {step + 1:2}   {rewards.mean():.2f} of {len(tasks)} training episodes")
+
+
+def evaluate(model: Any, num_tasks: int, seed: int) -> float:
+    """The share of held-out tasks that end well, one episode each, sampled as in training."""
+    tasks = [make_task(keyed(seed, TEST, row)) for row in range(num_tasks)]
+    episodes = play(model, tasks, partial(keyed, seed, TEST_DRAWS))
+    return sum(episode.desk.reward() for episode in episodes) / num_tasks
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train a tiny agent by imitation, then by reinforcement.")
+    for name, default in {"imitation-steps": 300, "steps": 30, "test-tasks": 400, "seed": 0}.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # passes are too small for a second thread to help
+    model = make_model(args.seed)
+    imitate(model, args.imitation_steps, args.seed)
+    print(f"before    {evaluate(model, args.test_tasks, args.seed):.2f} of {args.test_tasks} test tasks")
+    reinforce(model, args.steps, args.seed)
+    print(f"after     {evaluate(model, args.test_tasks, args.seed):.2f} of {args.test_tasks} test tasks")
+
+
+if __name__ == "__main__":
+    main()

@@ -113,7 +113,7 @@ def train(
         resolved = with_whole_options(load_any_recipe(recipe, changes))
     env = resolved.env
     taskset = make_taskset(env.name, env.options, allow_code) if env is not None else None
-    model = check_recipe(resolved, taskset)
+    prepared = check_recipe(resolved, taskset)
     if dry_run:
         if out:
             check_free(Path(out))
@@ -121,7 +121,7 @@ def train(
         return
     if not resume:
         run = open_run(resolved, fresh_folder(out, f"train-{Path(recipe).stem}"))
-    comparison = run_training(resolved, run, taskset, model, quiet=as_json)
+    comparison = run_training(resolved, run, taskset, prepared, quiet=as_json)
     if as_json:
         _print_json(run.read_json("result.json") | {"folder": str(run.path)})
         return

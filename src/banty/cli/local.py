@@ -87,7 +87,8 @@ def chosen_model(policy: TokenPolicy, weights: Path, name: str = "") -> Chosen:
     if name:
         policy.name = name
     model = policy.engine.model
-    details = {"model": str(weights), "weights_sha256": weights_sha256(weights), **engine_of(model)}
+    place = weights.resolve() if weights.exists() else weights  # a hub name is no path
+    details = {"model": str(place), "weights_sha256": weights_sha256(weights), **engine_of(model)}
     return Chosen(policy, details={**details, "template_class": policy.renderer.template_class})
 
 

@@ -26,7 +26,7 @@ OPEN, CLOSE = "⟦", "⟧"
 def model_of_run(folder: Path) -> str:
     """The model whose tokens a run, or an evaluation, is made of. Raises InputError where it is of none."""
     recipe = RunFolder.open(folder).read_json("recipe.json")
-    policy, details = recipe.get("policy"), recipe.get("details", {})
+    policy, details = recipe.get("policy"), recipe.get("policy_details", {})
     if isinstance(policy, dict) and policy.get("type") == "model":
         return str(policy["start"])
     if isinstance(details, dict) and details.get("model"):
@@ -85,7 +85,7 @@ def show_tokens(console: Console, samples: Sequence[TrainingSample], tokenizer: 
         trained, total = int(sample.mask.sum()), len(sample.mask)
         share = "" if sample.rollout_share == 1.0 else f", {sample.rollout_share:.0%} of its rollout"
         console.print(Text(visible(f"{sample.rollout_id}: {trained} of {total} tokens trained{share}"), style="bold"))
-        console.print(_text(sample, tokenizer, colours=console.is_terminal))
+        console.print(_text(sample, tokenizer, colours=console.is_terminal), soft_wrap=not console.is_terminal)
         console.print()
     console.print(Text("trained", style=TRAINED) if console.is_terminal else Text(f"{OPEN}trained{CLOSE}"), end="  ")
     console.print(Text("seen", style=SEEN))

@@ -18,7 +18,7 @@ from banty.evals import Card, CardComparison, EvalPlan, compare_cards, read_card
 from banty.learn.habits import HabitLearner
 from banty.models.habits import HabitWeights
 from banty.policies.habits import HabitPolicy
-from banty.records import Expert, Learner, Limits, SamplingParams, Taskset
+from banty.records import Expert, Learner, Limits, SamplingParams, Taskset, TrainingSample
 from banty.rollout import Cast
 from banty.runs import RunFolder, from_mapping, read_recipe, to_mapping
 from banty.train.recipe import EvalBlock, PolicyBlock, RLRecipe, SFTRecipe
@@ -26,7 +26,7 @@ from banty.train.rl import StepReport, TrainablePolicy, check_tasks, train_rl
 from banty.train.sft import supervised_samples, train_sft
 
 if TYPE_CHECKING:  # torch takes seconds to import: a command that needs no model does not wait for it
-    from banty.models.loading import LanguageModel
+    from banty.policies.token import TokenPolicy
 
 Recipe: TypeAlias = RLRecipe | SFTRecipe
 KINDS: Mapping[str, type[RLRecipe] | type[SFTRecipe]] = {"rl": RLRecipe, "sft": SFTRecipe}
@@ -36,6 +36,8 @@ def load_any_recipe(path: str, overrides: Sequence[str]) -> Recipe:
     """The recipe in a file; its `kind`, rl where it says nothing, tells which."""
     data = read_recipe(path, overrides)
     kind = data.pop("kind", "rl")
+    if kind == "sft" and isinstance(data.get("policy"), dict):
+        data["policy"].setdefault("type", "model")  # nothing else can be fine-tuned
     if kind not in KINDS:
         raise InputError(f"{path}: kind is {kind!r}; known are {', '.join(KINDS)}")
     return from_mapping(KINDS[kind], data, path)
@@ -72,11 +74,11 @@ class Trainee:
 
 
 def run_training(
-    recipe: Recipe, run: RunFolder, taskset: Taskset | None, model: LanguageModel | None, quiet: bool = False
+    recipe: Recipe, run: RunFolder, taskset: Taskset | None, prepared: Prepared, quiet: bool = False
 ) -> CardComparison | None:
     """Carry the run through to its end from wherever it stands; the comparison of after with before, if it is
-    evaluated. `model` is what `check_recipe` opened."""
-    trainee = trainee_of(recipe, taskset, run, model)
+    evaluated."""
+    trainee = trainee_of(recipe, taskset, run, prepared)
     before = _evaluate(recipe, taskset, trainee, run, "before", quiet)
     with Meter("train", _num_steps(recipe), "steps", quiet) as meter:
 
@@ -98,7 +100,7 @@ def run_training(
             )
             run_async(work, _kept(run))
         else:
-            _imitate(recipe, trainee, run, on_step)
+            _imitate(recipe, trainee, prepared.samples, run, on_step)
     trainee.save(run.weights)
     after = _evaluate(recipe, taskset, trainee, run, "after", quiet)
     if before is None or after is None:
@@ -111,12 +113,13 @@ def run_training(
     return comparison
 
 
-def _imitate(recipe: SFTRecipe, trainee: Trainee, run: RunFolder, on_step: Callable[[StepReport], None]) -> None:
-    from banty.policies.token import TokenPolicy
-
-    assert isinstance(trainee.policy, TokenPolicy), "the recipe was checked to train a model"
-    samples = supervised_samples(recipe.data, trainee.policy.renderer)
-
+def _imitate(
+    recipe: SFTRecipe,
+    trainee: Trainee,
+    samples: Sequence[TrainingSample],
+    run: RunFolder,
+    on_step: Callable[[StepReport], None],
+) -> None:
     async def work() -> None:
         train_sft(recipe.train, samples, trainee.learner, run, on_step, loss=recipe.loss)
 
@@ -135,15 +138,16 @@ def _progress(report: StepReport) -> str:
     return f"loss {loss:.3f}" if loss is not None and "rollout/episodes" not in report.metrics else ""
 
 
-def trainee_of(recipe: Recipe, taskset: Taskset | None, run: RunFolder, model: LanguageModel | None) -> Trainee:
+def trainee_of(recipe: Recipe, taskset: Taskset | None, run: RunFolder, prepared: Prepared) -> Trainee:
     """The policy and learner a recipe names, as they are before training."""
-    if model is None:
+    policy = prepared.policy
+    if policy is None:
         assert taskset is not None, "habits are trained in an environment"
         return _habits(recipe, expert_of(taskset))
     from banty.learn.learner import TorchLearner
 
+    model = policy.engine.model
     run.write_json(ENGINE_FILE, settle_threads(model, recipe.policy.threads, run.path))
-    policy = token_policy(model, recipe.policy)
     learner = TorchLearner(
         model,
         recipe.optimizer,
@@ -197,28 +201,42 @@ def _kept(run: RunFolder) -> str:
     return f"every finished step is kept; go on with banty train --resume {run.path}"
 
 
-def check_recipe(recipe: Recipe, taskset: Taskset | None) -> LanguageModel | None:
-    """The model it trains, if it trains one. Raises InputError for whatever of a recipe its tasks and policy cannot
-    serve, before anything is written."""
+@dataclass(frozen=True)
+class Prepared:
+    """What checking a recipe has opened: the model as a policy, if it trains one, and what it is to imitate."""
+
+    policy: TokenPolicy | None = None
+    samples: Sequence[TrainingSample] = ()
+
+
+def check_recipe(recipe: Recipe, taskset: Taskset | None) -> Prepared:
+    """What the run will need. Raises InputError, before anything is written, for whatever of a recipe its tasks, policy
+    and data cannot serve."""
     recipe.check()
-    model = None
+    prepared = Prepared()
     if recipe.policy.type == "habits" and isinstance(recipe, RLRecipe):
         assert taskset is not None, "an RL recipe names an environment"
         starting_weights(recipe.policy, expert_of(taskset))
         if recipe.train.epochs * recipe.train.minibatches > 1:
             raise InputError("the habit learner makes one update a batch; set train.epochs and train.minibatches to 1")
     elif recipe.policy.type == "model":
+        from banty.learn.batches import micro_batches
         from banty.learn.memory import check_fits
 
         model = open_model(recipe.policy)
-        token_policy(model, recipe.policy)
         check_fits(model, recipe.learner.micro_batch_tokens, recipe.learner.recompute)
+        policy = token_policy(model, recipe.policy)
+        prepared = Prepared(policy)
+        if isinstance(recipe, SFTRecipe):
+            samples = supervised_samples(recipe.data, policy.renderer)
+            micro_batches([len(sample.token_ids) for sample in samples], recipe.learner.micro_batch_tokens)
+            prepared = Prepared(policy, samples)
     if isinstance(recipe, RLRecipe):
         assert taskset is not None, "an RL recipe names an environment"
         check_tasks(recipe.train, taskset, recipe.env.split)
     if taskset is not None:
         _eval_plan(recipe).check(taskset)
-    return model
+    return prepared
 
 
 def starting_weights(block: PolicyBlock, expert: Expert) -> HabitWeights:

@@ -76,9 +76,7 @@ def _check_moments(folder: Path, moments: Mapping[str, Tensor], like: Mapping[st
     for name, state in found.items():
         whole = set(state) == {"exp_avg", "exp_avg_sq", "step"} and name in like
         if not whole or any(state[moment].shape != like[name].shape for moment in ("exp_avg", "exp_avg_sq")):
-            raise InputError(
-                f"{folder} does not hold this model's optimizer state: {name or 'a weight'} has another"
-            )
+            raise InputError(f"{folder} does not hold this model's optimizer state: {name or 'a weight'} has another")
 
 
 def _shape(tensor: Tensor | None) -> str:

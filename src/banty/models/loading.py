@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from banty.errors import InputError
 FAMILIES = ("qwen3", "qwen3_moe", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _STATIC_ROPE = ("default", "linear", "yarn", "llama3", "proportional")
+_HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
+"""ORGANISATION/NAME, as the hub writes it."""
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
 LORA_TARGETS = (
     *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     *("in_proj_qkv", "in_proj_z", "out_proj"),
@@ -123,7 +127,10 @@ class LanguageModel:
     def save(self, folder: Path) -> None:
         """Write a Hugging Face folder: the model, or the adapter alone, and the tokenizer with its template."""
         folder.mkdir(parents=True, exist_ok=True)
-        (self.peft or self.module).save_pretrained(folder, safe_serialization=True)
+        if self.peft is not None:
+            self.peft.save_pretrained(folder, save_embedding_layers=False)  # else it asks the hub whether they changed
+        else:
+            self.module.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
 
@@ -187,8 +194,8 @@ def base_of(path: str | Path) -> tuple[str, Path | None]:
     """The model's own folder or hub name, and the adapter's folder if `path` is one."""
     folder = Path(path)
     if not folder.exists():
-        if len(folder.parts) == 2 and not folder.is_absolute() and folder.parts[0] not in (".", ".."):
-            return str(path), None  # ORGANISATION/NAME, as the hub writes it
+        if _HUB_NAME.fullmatch(str(path)):
+            return str(path), None
         raise InputError(f"there is no model folder {path}; give a Hugging Face folder, or a hub name such as ORG/NAME")
     described = folder / "adapter_config.json"
     if described.is_file():
@@ -212,7 +219,7 @@ def _base_of_adapter(described: Path) -> str:
     for place in places:
         if (place / "config.json").is_file():
             return str(place)
-    if Path(name).is_absolute() or len(Path(name).parts) != 2:
+    if not _HUB_NAME.fullmatch(name):
         raise InputError(
             f"the base model {name} of the adapter in {described.parent} is not there; bring it back, or write "
             f"its new place into {described}"
@@ -297,11 +304,28 @@ def _with_new_adapter(module: Any, lora: LoraSpec) -> Any:
 
 
 def _with_stored_adapter(module: Any, folder: Path) -> Any:
+    from safetensors import safe_open
+
     peft = _peft()
+    if not (folder / _ADAPTER_WEIGHTS).is_file():
+        raise InputError(f"{folder} holds no {_ADAPTER_WEIGHTS}; other weight formats can run code and are not opened")
     try:
-        return peft.PeftModel.from_pretrained(module, str(folder), is_trainable=True, autocast_adapter_dtype=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what does not fit is said below, in one sentence
+            adapted = peft.PeftModel.from_pretrained(
+                module, str(folder), is_trainable=True, autocast_adapter_dtype=False
+            )
+        with safe_open(folder / _ADAPTER_WEIGHTS, "pt") as opened:
+            stored = set(opened.keys())
     except Exception as error:  # whatever it is, it is about this folder
         raise InputError(f"the adapter in {folder} does not fit its base model: {_first_line(error)}") from error
+    wanted = set(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    if different := sorted(stored ^ wanted):
+        raise InputError(
+            f"the adapter in {folder} does not fit its base model: {len(different)} weights are in one and not in the "
+            f"other, such as {different[0]}"
+        )
+    return adapted
 
 
 def _peft() -> Any:

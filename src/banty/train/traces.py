@@ -32,7 +32,7 @@ def read_traces(path: str | Path) -> Iterator[Trace]:
     """The traces in a JSONL file. Raises InputError naming the line and what is wrong with it."""
     file = Path(path)
     try:
-        lines = file.read_text().splitlines()
+        lines = file.read_text().split("\n")  # splitlines would end a line at what JSON may hold as it is
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file} cannot be read as a file of traces: {error}") from error
     for number, line in enumerate(lines, 1):

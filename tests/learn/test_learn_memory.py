@@ -1,0 +1,144 @@
+"""What a training pass holds: the estimate against what a real one is seen to hold, and the refusal's words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from tests.learn.batches_by_hand import sample
+from tests.tiny import FAMILIES, Family, tiny_model
+
+from banty.errors import InputError
+from banty.learn import memory
+from banty.learn.learner import TorchLearner
+from banty.learn.memory import available_bytes, check_fits, training_bytes
+from banty.models.forward import hidden_states
+from banty.models.loading import LanguageModel, LoraSpec
+from banty.models.packed import Packed
+from banty.records import OptimizerSpec, SupervisedLoss
+
+GIB = 1024**3
+
+
+def activations(model: LanguageModel, num_tokens: int, recompute: bool = False) -> int:
+    """What is estimated for the activations alone."""
+    return training_bytes(model, num_tokens, recompute) - training_bytes(model, 0, recompute)
+
+
+@contextmanager
+def kept_for_the_gradient(model: LanguageModel) -> Iterator[dict[int, int]]:
+    """The bytes of every storage that autograd keeps inside the block, weights left out, by address."""
+    weights = {value.untyped_storage().data_ptr() for value in model.module.parameters()}
+    held: dict[int, int] = {}
+    alive: list[torch.Tensor] = []  # so that no address is given out twice
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            held[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield held
+
+
+@pytest.mark.parametrize("lora", [None, LoraSpec(2)], ids=["full", "lora"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_real_pass_keeps_at_least_what_is_estimated(family: Family, lora: LoraSpec | None) -> None:
+    model = tiny_model(family, lora=lora)
+    for num_tokens in (64, 256):
+        ids = torch.arange(num_tokens) % 256
+        with kept_for_the_gradient(model) as held:
+            hidden, _ = hidden_states(model, ids, Packed([num_tokens], ids.device))
+        estimated, real = activations(model, num_tokens), sum(held.values())
+        assert hidden.requires_grad
+        assert estimated <= real, "an estimate from below: else a pass that fits would be refused"
+        assert real < 6 * estimated, "and not so far below that it is of no use"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("lora", [None, LoraSpec(2)], ids=["full", "lora"])
+def test_the_state_of_a_real_update_is_what_is_estimated(lora: LoraSpec | None, dtype: str) -> None:
+    """Gradients, masters beyond the weights, and moments; without the one step count a parameter."""
+    model = tiny_model("qwen3", dtype=dtype, lora=lora)
+    learner = TorchLearner(model, OptimizerSpec())
+    learner.forward_backward([sample("a", [(5, 20)])], SupervisedLoss())
+    gradients = sum(value.nbytes for value in learner.gradients.values())
+    learner.optim_step()
+    moments = [value for state in learner._adamw.state.values() for value in state.values() if value.dim()]
+    weights = {id(value) for value in model.trainable().values()}
+    masters = [value for value in learner._masters.values() if id(value) not in weights]
+    real = gradients + sum(value.nbytes for value in (*moments, *masters))
+    assert training_bytes(model, 0, recompute=False) == training_bytes(model, 0, recompute=True) == real
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_recomputation_adapters_and_smaller_micro_batches_need_less(family: Family) -> None:
+    model, adapted = tiny_model(family), tiny_model(family, lora=LoraSpec(2))
+    whole = training_bytes(model, 512, recompute=False)
+    assert training_bytes(model, 512, recompute=True) < whole
+    assert training_bytes(adapted, 512, recompute=False) < whole
+    assert training_bytes(adapted, 0, recompute=False) < training_bytes(model, 0, recompute=False) / 4
+    assert activations(model, 512) == 2 * activations(model, 256)
+    assert activations(model, 512, recompute=True) < activations(model, 512) / 2
+    assert activations(tiny_model(family, dtype="bfloat16"), 512) == activations(model, 512) / 2
+
+
+def test_what_cannot_fit_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("qwen3")
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 3 * GIB // 2)
+    tokens = 10 * GIB // activations(model, 1)
+    needed = training_bytes(model, tokens, recompute=False) / GIB
+    words = (
+        f"training qwen3 on micro-batches of {tokens} tokens takes at least {needed:.1f} GiB, and 1.5 GiB are free on "
+        "cpu; lower learner.micro_batch_tokens, or set learner.recompute, or train an adapter (policy.lora_rank)"
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(words)}$"):
+        check_fits(model, tokens, recompute=False)
+    tokens = 10 * GIB // activations(model, 1, recompute=True)
+    with pytest.raises(InputError, match=r"takes at least 10\.0 GiB") as refused:
+        check_fits(model, tokens, recompute=True)
+    assert "learner.recompute" not in str(refused.value), "it is set already"
+    assert "lower learner.micro_batch_tokens, or train an adapter" in str(refused.value)
+
+
+def test_the_last_byte_decides_and_where_nothing_is_known_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("qwen3")
+    for recompute in (False, True):
+        needed = training_bytes(model, 1000, recompute)
+        monkeypatch.setattr(memory, "available_bytes", lambda device, needed=needed: needed)
+        check_fits(model, 1000, recompute)
+        monkeypatch.setattr(memory, "available_bytes", lambda device, needed=needed: needed - 1)
+        with pytest.raises(InputError, match="takes at least"):
+            check_fits(model, 1000, recompute)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: None)
+    check_fits(model, 10**15, recompute=False)
+
+
+def test_what_is_free_is_what_the_system_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    texts = {"MemTotal:       8000 kB\nMemFree:  10 kB\nMemAvailable:   4321 kB\nSwapFree: 7 kB\n": 4321 * 1024}
+    texts |= {"MemTotal: 8000 kB\n": None, "MemAvailable: lots\n": None}  # type: ignore[dict-item]
+    for text, free in texts.items():
+        monkeypatch.setattr(Path, "read_text", lambda path, text=text: text)
+        assert available_bytes(cpu) == free
+
+    def absent(path: Path) -> str:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_text", absent)
+    assert available_bytes(cpu) is None
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (123, 456))
+    assert available_bytes(torch.device("cuda")) == 123
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="Linux says it in /proc/meminfo")
+def test_this_machine_says_what_is_free() -> None:
+    free = available_bytes(torch.device("cpu"))
+    assert free is not None
+    assert 16 * 1024**2 < free < 2**46
