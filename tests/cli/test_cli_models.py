@@ -157,6 +157,7 @@ def test_fine_tuning_ends_with_a_folder_that_explains_itself() -> None:
     assert recipe["policy"]["start"] == str((workshop() / "toy").resolve()), "found from any folder"
     assert recipe["data"]["rollouts"] == [str((workshop() / "expert").resolve())]
     engine = read(run / "engine.json")
+    assert len(engine.pop("start_sha256")) == 64
     assert engine == {
         "threads": 1,
         "measured": False,
@@ -380,7 +381,7 @@ def test_a_broken_folder_gets_one_sentence(name: str, words: str, here: Path) ->
     [
         (("--dtype", "float16"), "float32"),
         (("--device", "cuda"), "no CUDA device"),
-        (("--threads", "-1"), "threads is -1; it takes at least 0"),
+        (("--threads", "-1"), "threads is -1; it takes 0 to 1024"),
         (("--max-tokens", "0"), "max_tokens is 0; it takes at least 1"),
         (("--temperature", "-1"), "temperature is -1"),
         (("--device", "gpu"), "device is 'gpu'; it takes cpu, cuda, or cuda:N"),
@@ -399,7 +400,7 @@ def test_an_option_that_cannot_be_gets_one_sentence(
     [
         ("rl", "policy.start=''", "policy.start is empty"),
         ("rl", "policy.start=no/where/at-all", "there is no model folder"),
-        ("rl", "policy.lora_rank=-1", "policy.lora_rank is -1; it takes at least 0"),
+        ("rl", "policy.lora_rank=-1", "policy.lora_rank is -1; it takes 0 to 1024"),
         ("rl", "policy.dtype=float16", "float32"),
         ("rl", "learner.micro_batch_tokens=0", "learner.micro_batch_tokens is 0; it takes at least 1"),
         ("rl", "learner.micro_batch_tokens=10000000000000", "train an adapter (policy.lora_rank)"),

@@ -190,7 +190,7 @@ def test_an_adapter_takes_part_and_can_be_switched_off(family: Family) -> None:
     after = packed(model, [ids])[0]
     assert (after - before).abs().max() > 0.01
     assert torch.allclose(after, reference(model, ids), atol=TOLERANCE)
-    with model.without_adapter():
+    with model.peft.disable_adapter():
         assert torch.allclose(packed(model, [ids])[0], before, atol=TOLERANCE)
 
 

@@ -248,7 +248,7 @@ def test_an_adapter_is_put_on_saved_and_read_again_and_its_base_is_untouched(fam
     taught(model)
     moved = logprobs(model.module)
     assert (moved - plain).abs().max() > 1e-2
-    with model.without_adapter():
+    with model.peft.disable_adapter():
         assert torch.allclose(logprobs(model.module), plain, atol=1e-5)
     assert torch.equal(logprobs(model.module), moved)
     model.save(tmp_path / "adapter")
@@ -285,11 +285,6 @@ def test_the_scale_of_an_adapter_is_alpha_over_rank(tmp_path: Path) -> None:
             if f"{stem}A.default.weight" in trained:
                 value.add_(2.5 * trained[f"{stem}B.default.weight"] @ trained[f"{stem}A.default.weight"])
     assert torch.allclose(logprobs(model.module), logprobs(by_hand.module), atol=1e-4)
-
-
-def test_a_model_without_an_adapter_has_none_to_switch_off() -> None:
-    with pytest.raises(InputError, match="qwen3 has no adapter to switch off"), tiny_model("qwen3").without_adapter():
-        raise AssertionError("the block must not run")
 
 
 # Positions.
@@ -342,7 +337,7 @@ def test_a_hub_name_is_found_in_the_local_cache_without_a_network(cache: Path) -
     model = load_model("maker/small-model", lora=LoraSpec(2))
     assert model.name == "small-model"
     assert model.tokenizer.chat_template == tiny_tokenizer().chat_template
-    with model.without_adapter():
+    with model.peft.disable_adapter():
         assert torch.equal(logprobs(model.module), logprobs(tiny_model("qwen3").module))
     with pytest.raises(InputError, match="maker/absent has no configuration that can be read"):
         load_model("maker/absent")
@@ -593,9 +588,8 @@ def _wider(folder: Path) -> None:
         lambda folder: edited(folder, "adapter_config.json", target_modules=["nothing_like_it"]),
         lambda folder: edited(folder, "adapter_config.json", peft_type="UNHEARD_OF"),
         _cut(3000),
-        _without("adapter_model.safetensors"),
     ],
-    ids=["wider base", "another rank", "no such module", "unknown type", "truncated", "no weights"],
+    ids=["wider base", "another rank", "no such module", "unknown type", "truncated"],
 )
 def test_an_adapter_that_does_not_fit_its_base_is_refused(
     change: Callable[[Path], Any], adapter: Path, tmp_path: Path
@@ -603,6 +597,15 @@ def test_an_adapter_that_does_not_fit_its_base_is_refused(
     folder = copied(adapter, tmp_path / "adapter")
     change(folder)
     with pytest.raises(InputError, match=rf"{folder} (does not fit its base model|holds no adapter_model)"):
+        load_model(folder)
+
+
+def test_an_adapter_without_its_weights_is_refused(adapter: Path, tmp_path: Path) -> None:
+    folder = copied(adapter, tmp_path / "adapter")
+    (folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(
+        InputError, match=rf"{folder} holds no adapter_model\.safetensors; other weight formats can run"
+    ):
         load_model(folder)
 
 

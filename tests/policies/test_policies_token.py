@@ -380,15 +380,18 @@ def test_two_runs_are_the_same_to_the_last_bit_however_long_environments_take(co
         assert again == rollouts  # floats included: records compare by value
 
 
-def test_how_many_are_live_changes_no_token(folder: Path) -> None:
-    def sampled(concurrency: int) -> Mapping[str, list[Sequence[int]]]:
-        policy, _ = policy_over(folder)
+def test_how_many_are_live_and_in_which_order_changes_no_token(folder: Path) -> None:
+    def sampled(concurrency: int, exact: bool = True) -> Mapping[str, list[Sequence[int]]]:
+        policy, engine = policy_over(folder)
+        rollouts = play(policy, concurrency=concurrency, exact=exact)
+        gates = [request.gate for turns in engine.seen.values() for request, _ in turns]
+        assert all((gate is not None) == exact for gate in gates), "an exact order holds the engine's ticks"
         return {
             rollout.rollout_id: [turn.segment.sampled_ids for turn in rollout.turns if turn.segment]
-            for rollout in play(policy, concurrency=concurrency)
+            for rollout in rollouts
         }
 
-    assert sampled(64) == sampled(3) == sampled(1)
+    assert sampled(64) == sampled(3) == sampled(1) == sampled(64, exact=False)
 
 
 # What it is made of.

@@ -164,7 +164,7 @@ class Renderer:
     where the template shows it behind its generation prompt, which it does not when thinking is switched off.
     """
 
-    def __init__(self, tokenizer: ChatTokenizer, **template_options: JSON) -> None:
+    def __init__(self, tokenizer: ChatTokenizer, /, **template_options: JSON) -> None:
         self._tokenizer = tokenizer
         self._options = template_options
         if not tokenizer.chat_template:

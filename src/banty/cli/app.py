@@ -101,15 +101,18 @@ def train(
 
         banty train recipes/habits.toml train.steps=10 policy.lapse=0.2 --out runs/short
     """
-    if resume and (recipe or overrides or out or seed is not None):
-        raise InputError("--resume goes on with the run's own recipe in its own folder; leave everything else out")
+    changes = [*([recipe] if resume and recipe else []), *(overrides or [])]
+    if resume and (any("=" not in change for change in changes) or out or seed is not None):
+        raise InputError(
+            "--resume goes on with the run's own recipe in its own folder; leave out all but changes of learner.*"
+        )
     if not recipe and not resume:
         raise InputError("name a recipe, such as recipes/habits.toml, or a run folder with --resume")
     console = Console()
     if resume:
-        run, resolved = reopen_run(Path(resume))
+        run, resolved = reopen_run(Path(resume), changes)
     else:
-        changes = [*(overrides or []), *([f"train.seed={seed}"] if seed is not None else [])]
+        changes += [f"train.seed={seed}"] if seed is not None else []
         resolved = with_whole_options(load_any_recipe(recipe, changes))
     env = resolved.env
     taskset = make_taskset(env.name, env.options, allow_code) if env is not None else None

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from banty.cli.choices import Chosen
 from banty.errors import InputError
 from banty.records import JSON
-from banty.runs import from_mapping
+from banty.runs import RunFolder, from_mapping
+from banty.runs.folder import write_json
 from banty.train.recipe import PolicyBlock
 
 if TYPE_CHECKING:  # torch takes seconds to import: a command that needs no model does not wait for it
@@ -52,7 +53,7 @@ def settle_threads(model: LanguageModel, asked: int, folder: Path | None) -> dic
     if noted is not None and noted.is_file():
         try:
             note = dict(json.loads(noted.read_text()))
-            torch.set_num_threads(int(note["threads"]))
+            torch.set_num_threads(max(int(note["threads"]), 1))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{noted} does not say how many threads the run uses: {error}") from error
         return note
@@ -68,28 +69,58 @@ def engine_of(model: LanguageModel) -> Mapping[str, str]:
 def model_opener(
     dtype: str, device: str, threads: int, max_tokens: int | None, resumed: Path | None
 ) -> Callable[[Path], Chosen]:
-    """What opens a model's folder as a policy to evaluate; `resumed` is the evaluation that is gone on with, if any."""
+    """What opens a model's folder as a policy to evaluate; `resumed` is the evaluation that is gone on with, if any.
+
+    The weights of a training run answer as they did in it: with its template options, and its cap where none is given.
+    """
 
     def opened(folder: Path) -> Chosen:
         given = {"type": "model", "start": str(folder), "dtype": dtype, "device": device, "threads": threads}
-        block = from_mapping(PolicyBlock, {**given, "max_tokens": max_tokens or 512}, "options")
+        trained = _trained_as(folder)
+        given |= {"max_tokens": max_tokens or trained.max_tokens, "template": dict(trained.template)}
+        block = from_mapping(PolicyBlock, given, "options")
         block.check()
         model = open_model(block)
         note = settle_threads(model, threads, resumed)
         name = folder.name if folder.name != "weights" else f"{folder.parent.name}/weights"
-        return chosen_model(token_policy(model, block), folder, name)._replace(engine=note)
+        chosen = chosen_model(token_policy(model, block).called(name), folder)
+        return chosen._replace(engine={**note, **chosen.engine})
 
     return opened
 
 
-def chosen_model(policy: TokenPolicy, weights: Path, name: str = "") -> Chosen:
-    """A policy for an evaluation, told apart by what is in its weights' folder."""
-    if name:
-        policy.name = name
+def _trained_as(folder: Path) -> PolicyBlock:
+    """The policy block of the run whose weights lie in `folder`; an evaluation's own defaults if they are of none."""
+    if folder.name == "weights" and (folder.parent / "manifest.json").is_file():
+        policy = RunFolder.open(folder.parent).read_json("recipe.json").get("policy")
+        if isinstance(policy, dict) and policy.get("type") == "model":
+            return from_mapping(PolicyBlock, policy, str(folder.parent / "recipe.json"))
+    return PolicyBlock(type="model", max_tokens=512)
+
+
+def chosen_model(policy: TokenPolicy, weights: Path) -> Chosen:
+    """A policy for an evaluation, told apart by what is in its weights' folder, wherever that lies."""
     model = policy.engine.model
     place = weights.resolve() if weights.exists() else weights  # a hub name is no path
-    details = {"model": str(place), "weights_sha256": weights_sha256(weights), **engine_of(model)}
-    return Chosen(policy, details={**details, "template_class": policy.renderer.template_class})
+    digest = weights_sha256(weights)
+    details: dict[str, JSON] = {"weights_sha256": digest} if digest else {"model": str(weights)}
+    details |= {**engine_of(model), "template_class": policy.renderer.template_class, "max_tokens": policy.max_tokens}
+    return Chosen(policy, details=details, engine={"model": str(place)})
+
+
+def check_same_start(run: Path, start: str) -> None:
+    """Note the weights a run starts from; raises InputError when it is resumed with others in their place."""
+    place = Path(start)
+    digest = weights_sha256(place) if place.exists() else ""
+    if (place / "adapter_config.json").is_file():
+        from banty.models.loading import base_of
+
+        base = Path(base_of(place)[0])
+        digest += weights_sha256(base) if base.exists() else ""
+    note = json.loads((run / ENGINE_FILE).read_text())
+    if note.setdefault("start_sha256", digest) != digest:
+        raise InputError(f"the weights in {start} are not those {run} began with; bring those back, or start a new run")
+    write_json(run / ENGINE_FILE, note)
 
 
 def weights_sha256(folder: Path) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from banty.chat import ChatTokenizer, Renderer
+from banty.cli.local import ENGINE_FILE
 from banty.cli.plain import visible
 from banty.errors import InputError
 from banty.records import JSON, Rollout, TrainingSample
@@ -25,12 +26,12 @@ OPEN, CLOSE = "⟦", "⟧"
 
 def model_of_run(folder: Path) -> str:
     """The model whose tokens a run, or an evaluation, is made of. Raises InputError where it is of none."""
-    recipe = RunFolder.open(folder).read_json("recipe.json")
-    policy, details = recipe.get("policy"), recipe.get("policy_details", {})
+    run = RunFolder.open(folder)
+    policy = run.read_json("recipe.json").get("policy")
     if isinstance(policy, dict) and policy.get("type") == "model":
         return str(policy["start"])
-    if isinstance(details, dict) and details.get("model"):
-        return str(details["model"])
+    if (folder / ENGINE_FILE).is_file() and (model := run.read_json(ENGINE_FILE).get("model")):
+        return str(model)
     raise InputError(f"{folder} was not sampled from a model in a folder; name its tokenizer's folder with --model")
 
 

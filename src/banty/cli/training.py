@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from banty.cli.choices import Chosen, expert_of, habits_of, with_whole_paths
 from banty.cli.evaluate import run_eval
-from banty.cli.local import ENGINE_FILE, chosen_model, open_model, settle_threads, token_policy
+from banty.cli.local import ENGINE_FILE, check_same_start, chosen_model, open_model, settle_threads, token_policy
 from banty.cli.progress import Meter
-from banty.cli.running import run_async
-from banty.errors import InputError
+from banty.cli.running import Interrupted, run_async
+from banty.errors import InputError, StoreError
 from banty.evals import Card, CardComparison, EvalPlan, compare_cards, read_card
 from banty.learn.habits import HabitLearner
 from banty.models.habits import HabitWeights
 from banty.policies.habits import HabitPolicy
 from banty.records import Expert, Learner, Limits, SamplingParams, Taskset, TrainingSample
 from banty.rollout import Cast
-from banty.runs import RunFolder, from_mapping, read_recipe, to_mapping
+from banty.runs import RunFolder, from_mapping, read_recipe, to_mapping, with_overrides
 from banty.train.recipe import EvalBlock, PolicyBlock, RLRecipe, SFTRecipe
 from banty.train.rl import StepReport, TrainablePolicy, check_tasks, train_rl
 from banty.train.sft import supervised_samples, train_sft
@@ -38,7 +38,7 @@ def load_any_recipe(path: str, overrides: Sequence[str]) -> Recipe:
     kind = data.pop("kind", "rl")
     if kind == "sft" and isinstance(data.get("policy"), dict):
         data["policy"].setdefault("type", "model")  # nothing else can be fine-tuned
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise InputError(f"{path}: kind is {kind!r}; known are {', '.join(KINDS)}")
     return from_mapping(KINDS[kind], data, path)
 
@@ -53,10 +53,14 @@ def open_run(recipe: Recipe, folder: Path) -> RunFolder:
     return RunFolder.create(folder, recipe_json(recipe))
 
 
-def reopen_run(folder: Path) -> tuple[RunFolder, Recipe]:
-    """The run in `folder` and the recipe it was started with."""
+def reopen_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, Recipe]:
+    """The run in `folder` and the recipe it was started with. `overrides` may change `[learner]` alone, whose settings
+    cost memory and time and change no result."""
     run = RunFolder.open(folder)
-    data = run.read_json("recipe.json")
+    for override in overrides:
+        if not override.startswith("learner."):
+            raise InputError(f"{override}: a run that is resumed keeps its recipe; only learner.* can be changed")
+    data = with_overrides(run.read_json("recipe.json"), overrides)
     kind = data.pop("kind", None)
     if kind not in KINDS:
         raise InputError(f"{folder} is not a training run; resume an evaluation with banty eval ... --resume")
@@ -101,7 +105,10 @@ def run_training(
             run_async(work, _kept(run))
         else:
             _imitate(recipe, trainee, prepared.samples, run, on_step)
-    trainee.save(run.weights)
+    try:
+        trainee.save(run.weights)
+    except OSError as error:
+        raise StoreError(f"could not write {run.weights}: {error.strerror or error}; {_kept(run)}") from error
     after = _evaluate(recipe, taskset, trainee, run, "after", quiet)
     if before is None or after is None:
         run.write_json("result.json", {"weights": str(run.weights)})
@@ -120,10 +127,11 @@ def _imitate(
     run: RunFolder,
     on_step: Callable[[StepReport], None],
 ) -> None:
-    async def work() -> None:
+    try:
         train_sft(recipe.train, samples, trainee.learner, run, on_step, loss=recipe.loss)
-
-    run_async(work(), _kept(run))
+    except KeyboardInterrupt:
+        kept = f"a checkpoint of every {recipe.train.checkpoint_every} updates is kept"
+        raise Interrupted(f"interrupted; {kept}; go on with banty train --resume {run.path}") from None
     trainee.policy.load(trainee.learner.publish())
 
 
@@ -148,6 +156,7 @@ def trainee_of(recipe: Recipe, taskset: Taskset | None, run: RunFolder, prepared
 
     model = policy.engine.model
     run.write_json(ENGINE_FILE, settle_threads(model, recipe.policy.threads, run.path))
+    check_same_start(run.path, recipe.policy.start)
     learner = TorchLearner(
         model,
         recipe.optimizer,
@@ -159,7 +168,7 @@ def trainee_of(recipe: Recipe, taskset: Taskset | None, run: RunFolder, prepared
     return Trainee(
         policy,
         learner,
-        lambda when: chosen_model(policy, places[when], f"{model.name} {when}"),
+        lambda when: chosen_model(policy.called(f"{model.name} {when}"), places[when]),
         model.save,
     )
 
@@ -229,7 +238,13 @@ def check_recipe(recipe: Recipe, taskset: Taskset | None) -> Prepared:
         prepared = Prepared(policy)
         if isinstance(recipe, SFTRecipe):
             samples = supervised_samples(recipe.data, policy.renderer)
-            micro_batches([len(sample.token_ids) for sample in samples], recipe.learner.micro_batch_tokens)
+            lengths = [len(sample.token_ids) for sample in samples]
+            micro_batches(lengths, recipe.learner.micro_batch_tokens)
+            if max(lengths) > model.max_tokens:
+                raise InputError(
+                    f"a conversation has {max(lengths)} tokens, and {model.name} has positions for {model.max_tokens}; "
+                    "leave it out, or cut it"
+                )
             prepared = Prepared(policy, samples)
     if isinstance(recipe, RLRecipe):
         assert taskset is not None, "an RL recipe names an environment"
@@ -270,7 +285,9 @@ def _evaluate(
         return None
     folder = run.path / f"eval-{when}"
     if (folder / "card.json").exists():
-        return read_card(folder)
+        card = read_card(folder)
+        if card.data["num_scored"] == card.data["num_episodes"]:  # else those that errored are tried once more
+            return card
     chosen = trainee.chosen(when)
     return run_eval(
         _eval_plan(recipe),

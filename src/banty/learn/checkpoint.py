@@ -24,7 +24,8 @@ def save(
     try:
         save_file({name: value.contiguous().cpu() for name, value in masters.items()}, folder / _MASTERS)
         save_file({name: value.contiguous().cpu() for name, value in moments.items()}, folder / _MOMENTS)
-        (folder / _COUNTERS).write_text(json.dumps({"schema_version": SCHEMA_VERSION, **counters}) + "\n")
+        content = {"schema_version": SCHEMA_VERSION, "num_moments": len(moments), **counters}
+        (folder / _COUNTERS).write_text(json.dumps(content) + "\n")
     except (OSError, SafetensorError) as error:
         raise StoreError(f"could not write the learner's state to {folder}: {error}") from error
 
@@ -52,8 +53,8 @@ def load(folder: Path, like: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], d
             raise InputError(
                 f"{folder / _COUNTERS} does not hold the state of a learner: {name} is {counters.get(name)!r}"
             )
-    if counters["num_updates"] and not moments:
-        raise InputError(f"{folder} has made {counters['num_updates']} updates and holds no optimizer state")
+    if len(moments) != counters.pop("num_moments", 0):
+        raise InputError(f"{folder} does not hold this model's optimizer state: it has {len(moments)} tensors of it")
     return masters, moments, counters
 
 

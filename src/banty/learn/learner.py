@@ -32,7 +32,7 @@ class TorchLearner:
     after each update. `micro_batch_tokens` bounds what one pass holds, and changes nothing else. Samples are packed, a
     recurrent layer's state is reset between them, only trained tokens reach the output projection, and `recompute`
     trades time for the memory of activations. With `keep_reference` the weights it starts from stay at hand for a KL
-    term; an adapter's reference is its base.
+    term.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class TorchLearner:
         )
         self._num_updates = 0
         self._reference: dict[str, Tensor] | None = None
-        if keep_reference and model.peft is None:
+        if keep_reference:
             self._reference = {name: value.detach().clone() for name, value in self._parameters.items()}
 
     def forward_backward(self, samples: Sequence[TrainingSample], loss: Loss) -> Mapping[str, float]:
@@ -250,12 +250,8 @@ class TorchLearner:
 
     @contextlib.contextmanager
     def _reference_weights(self) -> Iterator[None]:
-        if self.model.peft is not None:
-            with self.model.without_adapter():
-                yield
-            return
         if self._reference is None:
-            raise InputError("this learner keeps no reference weights; set learner.keep_reference, or loss.kl to 0")
+            raise InputError("this learner keeps no reference weights: it was made without keep_reference")
         current = {name: value.detach().clone() for name, value in self._parameters.items()}
         try:
             for name, value in self._parameters.items():

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import re
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -115,14 +113,6 @@ class LanguageModel:
             self._rope = (cos[0], sin[0])
         cos, sin = self._rope
         return cos[positions], sin[positions]
-
-    @contextlib.contextmanager
-    def without_adapter(self) -> Iterator[None]:
-        """The base model, for as long as the block runs. Raises InputError for a model without an adapter."""
-        if self.peft is None:
-            raise InputError(f"{self.name} has no adapter to switch off")
-        with self.peft.disable_adapter():
-            yield
 
     def save(self, folder: Path) -> None:
         """Write a Hugging Face folder: the model, or the adapter alone, and the tokenizer with its template."""

@@ -23,7 +23,7 @@ class TokenPolicy:
         self.name = name or engine.model.name
         self.engine = engine
         self.renderer = renderer
-        self._max_tokens = max_tokens
+        self.max_tokens = max_tokens
         self._conversations: dict[str, Conversation] = {}
 
     @classmethod
@@ -32,6 +32,10 @@ class TokenPolicy:
         return cls(
             LocalEngine(model, name=name or model.name), Renderer(model.tokenizer), name=name, max_tokens=max_tokens
         )
+
+    def called(self, name: str) -> TokenPolicy:
+        """The same model, engine and template under another name, such as one that an evaluation shows."""
+        return TokenPolicy(self.engine, self.renderer, name=name, max_tokens=self.max_tokens)
 
     def load(self, weights: Published) -> None:
         """Sample from these weights from the next turn on."""
@@ -52,7 +56,7 @@ class TokenPolicy:
                 ids=prompt.ids,
                 stop_ids=frozenset(self.renderer.stop_ids),
                 params=params,
-                max_tokens=params.max_tokens or self._max_tokens,
+                max_tokens=params.max_tokens or self.max_tokens,
                 feature_layers=request.feature_layers,
                 gate=request.gate,
             )

@@ -64,7 +64,10 @@ class RunFolder:
         if not (folder / "manifest.json").is_file():
             raise InputError(f"{folder} is not a run folder: it has no manifest.json")
         run = cls(folder)
-        written = run.read_json("manifest.json").get("schema_version", 1)
+        manifest = run.read_json("manifest.json")
+        if not isinstance(manifest, dict) or not isinstance(run.read_json("recipe.json"), dict):
+            raise InputError(f"{folder} is not a run folder: its manifest.json or recipe.json is no table of values")
+        written = manifest.get("schema_version", 1)
         if written != SCHEMA_VERSION:
             raise InputError(
                 f"{folder} is a run folder of schema {written}, and Banty {__version__} reads {SCHEMA_VERSION}; open "

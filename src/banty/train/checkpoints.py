@@ -59,4 +59,5 @@ def restore(run: RunFolder, learner: Learner, place: Mapping[str, int]) -> tuple
 
 def _found(run: RunFolder) -> list[Path]:
     """Checkpoints by step; the longer number is the later one."""
-    return sorted((run.path / "checkpoints").glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+    found = [path for path in (run.path / "checkpoints").glob("step-*") if path.name.removeprefix("step-").isdigit()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))

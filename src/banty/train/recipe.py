@@ -47,9 +47,9 @@ class PolicyBlock:
         """Raises InputError for values that cannot work."""
         if self.type == "model" and not self.start:
             raise InputError("policy.start is empty; name the folder of a model, or a hub name such as ORG/NAME")
-        for name in ("threads", "lora_rank"):
-            if getattr(self, name) < 0:
-                raise InputError(f"policy.{name} is {getattr(self, name)}; it takes at least 0")
+        for name, most in (("threads", 1024), ("lora_rank", 1024)):
+            if not 0 <= getattr(self, name) <= most:
+                raise InputError(f"policy.{name} is {getattr(self, name)}; it takes 0 to {most}")
         if self.max_tokens < 1:
             raise InputError(f"policy.max_tokens is {self.max_tokens}; it takes at least 1")
         rates = {"lapse": self.lapse, **{f"lapses.{point}": at for point, at in self.lapses.items()}}
@@ -80,7 +80,8 @@ class TrainBlock:
 
     `max_tokens` caps what an episode samples; 0 is no cap. `truncated="mask"` leaves episodes that ran into a cap out
     of the loss (they stay in their group's baseline). `overlong_buffer` takes up to `overlong_penalty` from the reward
-    of an episode that samples into the last so many tokens before the cap (DAPO, eq. 13).
+    of an episode that samples into the last so many tokens before the cap (DAPO, eq. 13). Steps after the last
+    checkpoint are done again when a run is resumed.
     """
 
     steps: int = 30
@@ -98,12 +99,13 @@ class TrainBlock:
     overlong_buffer: int = 0
     overlong_penalty: float = 1.0
     concurrency: int = 64
+    checkpoint_every: int = 1
     seed: int = 0
 
     def check(self) -> None:
         """Raises InputError for values that cannot work."""
-        least_one = ("steps", "tasks_per_step", "rollouts_per_task", "epochs", "minibatches", "sampling_rounds")
-        _at_least(self, "train", 1, *least_one, "max_turns", "concurrency")
+        _at_least(self, "train", 1, "steps", "tasks_per_step", "rollouts_per_task", "epochs", "minibatches")
+        _at_least(self, "train", 1, "sampling_rounds", "max_turns", "concurrency", "checkpoint_every")
         _at_least(self, "train", 0, "max_tokens", "overlong_buffer", "overlong_penalty")
         if self.overlong_buffer and self.overlong_buffer > self.max_tokens:
             raise InputError(
@@ -118,6 +120,7 @@ class TrainBlock:
                 f"train.minibatches is {self.minibatches}, and a step has {batch} episodes (tasks_per_step x "
                 "rollouts_per_task); each minibatch needs one at least"
             )
+        _check_seed(self, "train")
         if not 0.0 < self.temperature < math.inf:
             raise InputError(f"train.temperature is {self.temperature}; it takes a finite number above 0")
         if self.estimator not in ESTIMATORS:
@@ -141,6 +144,7 @@ class EvalBlock:
         """Raises InputError for values that cannot work."""
         _at_least(self, "eval", 1, "num_tasks", "num_trials", "max_turns", "concurrency")
         _at_least(self, "eval", 0, "temperature", "max_tokens")
+        _check_seed(self, "eval")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +168,14 @@ class RLRecipe:
             raise InputError(
                 f"loss.correction={self.loss.correction!r} compares the trainer with the sampler; set "
                 "train.old_logprobs='trainer'"
+            )
+        if self.policy.type == "habits" and (self.loss.kl or self.loss.correction != "none"):
+            raise InputError("the habit learner is its own sampler and keeps no reference: turn kl and correction off")
+        if self.policy.type == "model" and self.policy.max_tokens >= self.learner.micro_batch_tokens:
+            raise InputError(
+                f"policy.max_tokens lets an answer have {self.policy.max_tokens} tokens, and "
+                f"learner.micro_batch_tokens holds {self.learner.micro_batch_tokens}, prompt included; raise the one "
+                "or lower the other"
             )
         if self.train.max_tokens > self.learner.micro_batch_tokens and self.policy.type == "model":
             raise InputError(
@@ -202,6 +214,7 @@ class SFTBlock:
         """Raises InputError for values that cannot work."""
         _at_least(self, "train", 1, "epochs", "batch_size", "checkpoint_every")
         _at_least(self, "train", 0, "steps")
+        _check_seed(self, "train")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,5 +243,10 @@ class SFTRecipe:
 
 def _at_least(block: Any, name: str, least: int, *fields: str) -> None:
     for key in fields:
-        if getattr(block, key) < least:
+        if not least <= getattr(block, key) < math.inf:
             raise InputError(f"{name}.{key} is {getattr(block, key)}; it takes at least {least}")
+
+
+def _check_seed(block: Any, name: str) -> None:
+    if not 0 <= block.seed < 2**63:
+        raise InputError(f"{name}.seed is {block.seed}; it takes a whole number from 0 to 2^63 - 1")

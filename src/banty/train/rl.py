@@ -87,6 +87,7 @@ async def train_rl(
     first, place = restore(run, learner, {"next_task": 0})
     policy.load(learner.publish())
     store = Store(run.rollouts)
+    checkpoint_s = 0.0
     for step in range(first, block.steps):
         clock = Clock()
         with clock.phase("sample"):
@@ -99,8 +100,13 @@ async def train_rl(
         with clock.phase("store"):
             store.write(f"step-{step:06d}", batch.rollouts)
         metrics = {**step_metrics(batch.groups, samples), **sampling_metrics(batch), **update, **clock.metrics()}
+        metrics["time/last_checkpoint_s"] = checkpoint_s
+        _check_some_scored(batch.groups, step)
         run.metrics.write(step, metrics)
-        save_checkpoint(run, learner, step, place)  # last: a step without one is done again, and replaces what it wrote
+        if (step + 1) % block.checkpoint_every == 0 or step + 1 == block.steps:
+            began = time.perf_counter()
+            save_checkpoint(run, learner, step, place)  # last: a step without one is done again, and replaces its own
+            checkpoint_s = time.perf_counter() - began
         if on_step is not None:
             on_step(StepReport(step, block.steps, metrics))
 
@@ -131,13 +137,17 @@ async def _sample(
         )
         batch.num_tasks += len(tasks)
         batch.rounds += 1
-    _check_some_scored(batch.groups, step)
     return batch
 
 
 def teaches(group: Group, estimator: Estimator, block: TrainBlock) -> bool:
-    """Whether any turn of a group gets an advantage that is not 0."""
-    return any(np.any(advantages) for advantages in _credit(group, estimator, block).advantages)
+    """Whether any turn of a group gets an advantage that is not 0, and is trained on."""
+    credit = _credit(group, estimator, block)
+    return any(
+        np.any(advantages)
+        for rollout, advantages in zip(group.scored, credit.advantages, strict=True)
+        if block.truncated == "keep" or rollout.status != "truncated"
+    )
 
 
 def _update(
@@ -216,6 +226,7 @@ def step_metrics(groups: Sequence[Group], samples: Sequence[TrainingSample]) -> 
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     scored = [rollout for rollout in rollouts if rollout.scored]
     outcomes = [[float(bool(rollout.outcome.success)) for rollout in group.scored] for group in groups]
+    rewards = [group_rewards(group).outcomes.tolist() for group in groups]
     statuses = Counter(rollout.status for rollout in rollouts)
     return {
         "rollout/success": float(np.mean([value for group in outcomes for value in group])) if scored else None,
@@ -223,7 +234,7 @@ def step_metrics(groups: Sequence[Group], samples: Sequence[TrainingSample]) -> 
         "rollout/episodes": len(rollouts),
         "rollout/truncated": statuses["truncated"],
         "rollout/errored": statuses["errored"],
-        "group/zero_variance": sum(len(set(group)) < 2 for group in outcomes),
+        "group/zero_variance": sum(len(set(group)) < 2 for group in rewards),
         "group/num_groups": len(groups),
         "train/samples": len(samples),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,12 +74,16 @@ def _of_rollout(rollout: Rollout, data: DataBlock, teacher: Teacher) -> list[Tra
     if data.tokens == "text":
         return taught_samples(trace_of(rollout), teacher)
     turns = rollout.agent_turns
-    return pack_rollout(rollout, turns, [1.0] * len(turns), [1.0] * len(turns))
+    packed = pack_rollout(rollout, turns, [1.0] * len(turns), [1.0] * len(turns))
+    return [dataclasses.replace(sample, temperature=1.0) for sample in packed]  # however it was drawn
 
 
 def taught_samples(trace: Trace, teacher: Teacher) -> list[TrainingSample]:
     """A conversation written by `teacher`: one sample, or several where the template rewrites history."""
-    segments = teacher.turns(trace.opening, trace.tools, trace.turns)
+    try:
+        segments = teacher.turns(trace.opening, trace.tools, trace.turns)
+    except InputError as error:
+        raise InputError(f"{trace.name}: {error}") from error
     turns = [
         Turn(place, "agent", message, trainable=True, segment=segment)
         for place, ((message, _), segment) in enumerate(zip(trace.turns, segments, strict=True))
