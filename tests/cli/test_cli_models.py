@@ -228,8 +228,9 @@ def test_an_interrupted_run_goes_on_to_the_same_adapter(here: Path, monkeypatch:
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "Meter", Impatient)
-    start = f"policy.start={workshop() / 'sft' / 'weights'}"
-    stopped = banty("train", str(workshop() / "rl.toml"), start, "--allow-code", "--out", "cut")
+    monkeypatch.setattr(threads, "measured_threads", lambda model: 1)
+    changes = (f"policy.start={workshop() / 'sft' / 'weights'}", "policy.threads=0")
+    stopped = banty("train", str(workshop() / "rl.toml"), *changes, "--allow-code", "--out", "cut")
     assert stopped.status == 130, stopped.err
     assert "banty train --resume cut" in stopped.err
     assert len(read_metrics(here / "cut" / "metrics.jsonl")) == 1

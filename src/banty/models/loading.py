@@ -166,7 +166,7 @@ def load_model(
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     except Exception as error:  # whatever it is, it is about this folder
-        raise InputError(f"{base} cannot be loaded as a model: {_first_line(error)}") from error
+        raise InputError(f"{base} cannot be loaded as a model: {_one_line(error)}") from error
     finally:
         transformers.utils.logging.set_verbosity(before)
     _check_weights(base, found)
@@ -230,7 +230,7 @@ def _config(base: str) -> Any:
     try:
         return transformers.AutoConfig.from_pretrained(base, trust_remote_code=False)
     except Exception as error:  # whatever it is, it is about this folder
-        raise InputError(f"{base} has no configuration that can be read: {_first_line(error)}") from error
+        raise InputError(f"{base} has no configuration that can be read: {_one_line(error)}") from error
 
 
 def _check_family(base: str, config: Any) -> None:
@@ -308,7 +308,7 @@ def _with_stored_adapter(module: Any, folder: Path) -> Any:
         with safe_open(folder / _ADAPTER_WEIGHTS, "pt") as opened:
             stored = set(opened.keys())
     except Exception as error:  # whatever it is, it is about this folder
-        raise InputError(f"the adapter in {folder} does not fit its base model: {_first_line(error)}") from error
+        raise InputError(f"the adapter in {folder} does not fit its base model: {_one_line(error)}") from error
     wanted = set(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
     if different := sorted(stored ^ wanted):
         raise InputError(
@@ -339,5 +339,6 @@ def _layer(layer: Any) -> Layer:
     return Layer("recurrent" if hasattr(layer, "linear_attn") else "attention", layer)
 
 
-def _first_line(error: BaseException) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _one_line(error: BaseException) -> str:
+    lines = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return lines[:300] or type(error).__name__

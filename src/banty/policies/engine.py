@@ -105,7 +105,7 @@ class LocalEngine:
         self.model = model
         self.name = name
         self.version = 0
-        self._gate_key = f"{name}#{next(_ENGINES)}"  # engines of one name share a run: an agent's and a user's, say
+        self._gate_key = f"{name}#{next(_ENGINES):06d}"  # engines of one name share a run: an agent's and a user's, say
         self._seen_changes = model.num_changes
         self.num_computed = 0
         self.num_sampled = 0

@@ -71,8 +71,10 @@ def _message(data: Mapping[str, Any]) -> Message:
 
 def _call(data: Mapping[str, Any]) -> ToolCall:
     function = data["function"]
-    arguments = function.get("arguments") or {}
-    if isinstance(arguments, str):
+    arguments = function.get("arguments")
+    if arguments is None or arguments == "":
+        arguments = {}
+    elif isinstance(arguments, str):
         arguments = json.loads(arguments)
     if not isinstance(arguments, dict):
         raise ValueError(f"the arguments of {function['name']} are not an object")
