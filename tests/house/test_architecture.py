@@ -20,13 +20,14 @@ ARROWS: dict[str, set[str]] = {
     "rollout": {"records", "chat"},
     "runs": {"records"},
     "evals": {"records", "rollout", "envs", "stats", "runs"},
+    "report": {"records", "stats", "rollout", "runs", "evals"},
     "train": {"records", "credit", "rollout", "runs", "evals"},
     "models": {"records"},
     "policies": {"records", "chat", "models"},
     "learn": {"records", "models"},
     "cli": {
         *("records", "stats", "credit", "chat", "envs", "rollout", "runs"),
-        *("evals", "train", "models", "policies", "learn"),
+        *("evals", "report", "train", "models", "policies", "learn"),
     },
 }
 EVERYONE_MAY = {"errors", "blocking"}
@@ -74,7 +75,7 @@ HEAVY = ("torch", "transformers", "vllm", "ray", "pandas", "duckdb", "tokenizers
 USE_TORCH = {
     "models": {"loading", "forward", "packed", "slots", "threads"},
     "policies": {"engine", "sampling", "token"},
-    "learn": {"batches", "checkpoint", "head", "learner", "losses", "memory"},
+    "learn": {"batches", "checkpoint", "head", "learner", "losses", "memory", "optimizer"},
 }
 """The modules below the line that compute with tensors; everything else imports in a moment."""
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from banty.errors import InputError, TrainingStopped
 from banty.learn.aggregate import coefficients
 from banty.learn.batches import micro_batches
+from banty.learn.head import token_logprobs
 from banty.learn.learner import TorchLearner
 from banty.models.loading import LanguageModel, LoraSpec, load_model
 from banty.policies.engine import LocalEngine, TokenRequest
@@ -63,6 +64,79 @@ def test_micro_batches_recomputation_and_a_chunked_head_change_nothing(family: F
     for loss in (PLAIN, PolicyLoss(aggregation="turn", ratio_level="sequence"), SupervisedLoss(aggregation="sequence")):
         whole = gradients(tiny_model(family), batch(), loss)
         assert_same(gradients(tiny_model(family), batch(), loss, **options), whole)
+
+
+def same_start() -> list[TrainingSample]:
+    """The samples of `batch` behind one prompt of 40 tokens; the first one's answer begins right behind it."""
+    prompt = np.arange(40, dtype=np.int32)
+    behind = []
+    for one in [sample("z", [(0, 7), (3, 4)]), *batch()]:
+        grown: dict[str, Any] = {
+            name: np.concatenate([np.full(40, fill, dtype=getattr(one, name).dtype), getattr(one, name)])
+            for name, fill in (
+                ("mask", 0),
+                ("turn_ids", -1),
+                ("sampler_logprobs", 0),
+                ("advantages", 0),
+                ("weights", 0),
+            )
+        }
+        behind.append(dataclasses.replace(one, token_ids=np.concatenate([prompt, one.token_ids]), **grown))
+    return behind
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_prompt_that_samples_share_is_computed_once_and_changes_nothing(family: Family) -> None:
+    samples = same_start()
+    loss = SupervisedLoss(aggregation="constant", constant_tokens=9)
+    alone = learner_of(tiny_model(family))
+    losses = [alone.forward_backward([one], loss)["loss"] for one in samples]
+    together = learner_of(tiny_model(family))
+    metrics = together.forward_backward(samples, loss)
+    wanted = {name: value / len(samples) for name, value in alone.gradients.items()}
+    assert_same(together.gradients, wanted, 1e-4 if family == "qwen3_5" else 2e-5)  # its rule goes by chunks
+    assert metrics["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert metrics["passed_tokens"] == sum(len(one.token_ids) for one in samples) - 40 * (len(samples) - 1)
+    single = [learner_of(tiny_model(family)).logprobs([one])[0] for one in samples]
+    for one, other in zip(learner_of(tiny_model(family)).logprobs(samples), single, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_what_is_trained_is_never_shared_away() -> None:
+    """Two samples alike in all but their end, and two that are the same: what is trained counts for each."""
+    first = sample("a", [(30, 20)])
+    other = dataclasses.replace(first, token_ids=np.where(np.arange(50) < 45, first.token_ids, 7).astype(np.int32))
+    for samples in ([first, other], [first, first]):
+        learner = learner_of(tiny_model("qwen3"))
+        metrics = learner.forward_backward(samples, SupervisedLoss())
+        assert metrics["tokens"] == 40
+        assert metrics["passed_tokens"] == 30 + 2 * 20
+        parts = [gradients(tiny_model("qwen3"), [one], SupervisedLoss()) for one in samples]
+        assert_same(learner.gradients, {name: (value + parts[1][name]) / 2 for name, value in parts[0].items()})
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+@pytest.mark.parametrize("frozen", ["", "hidden", "weight"])
+def test_the_head_s_own_gradient_is_autograd_s(chunk: int, frozen: str) -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(20, 8, dtype=torch.float64), torch.randn(30, 8, dtype=torch.float64)
+    targets, temperatures = torch.randint(30, (20,)), torch.rand(20, dtype=torch.float64) + 0.5
+    factors = torch.randn(20, dtype=torch.float64)
+    found = [tensor.clone().requires_grad_(name != frozen) for name, tensor in (("hidden", hidden), ("weight", weight))]
+    logprobs, entropy = token_logprobs(found[0], found[1], targets, temperatures, chunk_logits=30 * chunk)
+    (logprobs * factors).sum().backward()
+    wanted = [hidden.clone().requires_grad_(), weight.clone().requires_grad_()]
+    whole = ((wanted[0] @ wanted[1].T) / temperatures[:, None]).log_softmax(-1)
+    (whole.gather(1, targets[:, None])[:, 0] * factors).sum().backward()
+    assert torch.allclose(entropy, -(whole.exp() * whole).sum(-1))
+    assert not entropy.requires_grad
+    for name, one, other in zip(("hidden", "weight"), found, wanted, strict=True):
+        if name == frozen:
+            assert one.grad is None
+        else:
+            assert one.grad is not None
+            assert other.grad is not None
+            assert torch.allclose(one.grad, other.grad)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -178,6 +252,42 @@ def test_an_update_is_adamw_on_the_clipped_gradient() -> None:
     for name, value in twin.trainable().items():
         assert torch.allclose(value, learner.model.trainable()[name], atol=1e-6), name
     assert learner.version == 3
+
+
+def test_matrices_inside_the_layers_step_by_muon_and_the_rest_by_adamw() -> None:
+    spec = OptimizerSpec(learning_rate=1e-2, muon_rate=2e-2, max_grad_norm=0.0, warmup_steps=1)
+    learner, twin = TorchLearner(tiny_model("qwen3"), spec), tiny_model("qwen3")
+    inner = {name for name, value in twin.trainable().items() if value.ndim == 2 and ".layers." in name}
+    assert len(inner) == 4 * 7
+    muon = torch.optim.Muon([value for name, value in twin.trainable().items() if name in inner], weight_decay=0.0)
+    rest = [value for name, value in twin.trainable().items() if name not in inner]
+    adamw = torch.optim.AdamW(rest, betas=(0.9, 0.99), weight_decay=0.0)
+    for step in range(3):
+        learner.forward_backward(batch(), PLAIN)
+        for name, value in twin.trainable().items():
+            value.grad = learner.gradients[name].clone()
+        for part, rate in ((muon, 2e-2), (adamw, 1e-2)):
+            part.param_groups[0]["lr"] = rate / 2 if step == 0 else rate
+            part.step()
+        assert learner.optim_step()["learning_rate"] == pytest.approx(5e-3 if step == 0 else 1e-2)
+    for name, value in twin.trainable().items():
+        assert torch.allclose(value, learner.model.trainable()[name], atol=1e-6), name
+
+
+def test_a_muon_run_goes_on_bit_for_bit_and_is_not_taken_for_adamw_s(tmp_path: Path) -> None:
+    spec = OptimizerSpec(learning_rate=1e-3, muon_rate=1e-2)
+    learner, resumed = TorchLearner(tiny_model("qwen3"), spec), TorchLearner(tiny_model("qwen3"), spec)
+    learner.forward_backward(batch(), PLAIN)
+    learner.optim_step()
+    learner.save(tmp_path)
+    resumed.load(tmp_path)
+    for one in (learner, resumed):
+        one.forward_backward(batch(), PLAIN)
+        one.optim_step()
+    for name, value in learner.model.trainable().items():
+        assert torch.equal(value, resumed.model.trainable()[name]), name
+    with pytest.raises(InputError, match="optimizer state"):
+        learner_of(tiny_model("qwen3")).load(tmp_path)
 
 
 def test_small_updates_of_a_bfloat16_model_are_not_lost() -> None:

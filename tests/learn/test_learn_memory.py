@@ -70,7 +70,7 @@ def test_the_state_of_a_real_update_is_what_is_estimated(lora: LoraSpec | None, 
     learner.forward_backward([sample("a", [(5, 20)])], SupervisedLoss())
     gradients = sum(value.nbytes for value in learner.gradients.values())
     learner.optim_step()
-    moments = [value for state in learner._adamw.state.values() for value in state.values() if value.dim()]
+    moments = [value for value in learner._optimizer.moments().values() if value.dim()]
     weights = {id(value) for value in model.trainable().values()}
     masters = [value for value in learner._masters.values() if id(value) not in weights]
     real = gradients + sum(value.nbytes for value in (*moments, *masters))

@@ -64,6 +64,53 @@ def test_packed_sequences_give_what_each_gives_alone(family: Family) -> None:
         assert torch.allclose(found, reference(model, ids), atol=TOLERANCE)
 
 
+@torch.no_grad()
+def branched(
+    model: LanguageModel, shared: Sequence[int], batch: Sequence[Sequence[int]], num_padding: int
+) -> list[Tensor]:
+    """The logits of each whole sequence where all begin with `shared`, computed once."""
+    stream = torch.tensor([*shared, *(token for ids in batch for token in ids), *[0] * num_padding])
+    mixer = Packed([len(ids) for ids in batch], stream.device, len(shared), num_padding)
+    hidden, _ = hidden_states(model, stream, mixer)
+    pieces = torch.split(logits(model, hidden), [len(shared), *map(len, batch), num_padding])
+    return [torch.cat((pieces[0], piece)) for piece in pieces[1 : len(batch) + 1]]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("num_padding", [0, 13])
+@pytest.mark.parametrize("block", [1024, 16])
+def test_a_shared_beginning_is_computed_once_and_changes_nothing(
+    family: Family, num_padding: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of several lengths, single tokens, and a beginning that is no multiple of a recurrent layer's chunk."""
+    monkeypatch.setattr("banty.models.packed.QUERY_BLOCK", block)
+    model = tiny_model(family)
+    shared, *batch = sequences(75, 70, 1, 5, 130, 64, 1)
+    for ids, found in zip(batch, branched(model, shared, batch, num_padding), strict=True):
+        # A recurrent rule goes by chunks, which begin elsewhere behind a shared beginning.
+        assert torch.allclose(found, reference(model, [*shared, *ids]), atol=3 * TOLERANCE)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_through_a_shared_beginning_are_those_of_whole_sequences(family: Family) -> None:
+    shared, *batch = sequences(30, 20, 7, 33)
+    direction = torch.randn(32, generator=torch.Generator().manual_seed(0))
+    found, wanted = tiny_model(family), tiny_model(family)
+    stream = torch.tensor([*shared, *(token for ids in batch for token in ids)])
+    hidden, _ = hidden_states(found, stream, Packed([len(ids) for ids in batch], stream.device, len(shared)))
+    (hidden[len(shared) :] @ direction).square().sum().backward()
+    for ids in batch:
+        whole = torch.tensor([*shared, *ids])
+        hidden, _ = hidden_states(wanted, whole, Packed([len(whole)], whole.device))
+        (hidden[len(shared) :] @ direction).square().sum().backward()
+    size = max(float(value.grad.abs().max()) for value in wanted.trainable().values() if value.grad is not None)
+    for name, value in wanted.trainable().items():
+        other = found.trainable()[name].grad
+        assert (value.grad is None) == (other is None), name
+        if value.grad is not None and other is not None:
+            assert float((other - value.grad).abs().max()) <= 2e-5 * size, name
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_leak_between_packed_sequences_would_be_seen(family: Family) -> None:
     """The same two sequences run as one: what the test above would say if attention or state were not reset."""

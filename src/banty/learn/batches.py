@@ -16,6 +16,12 @@ from banty.learn.losses import TrainedTokens
 from banty.models.packed import Packed
 from banty.records import TrainingSample
 
+LEAST_SHARED = 16
+"""A common beginning shorter than this is not worth computing apart."""
+STREAM_BUCKET, TRAINED_BUCKET = 512, 256
+"""Streams and trained tokens are padded to multiples of these: kernels are built once a shape, and building them costs
+more than the padding."""
+
 
 def micro_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Which samples go together so that no group has more than `budget` tokens; first fit, longest first.
@@ -43,9 +49,10 @@ def micro_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
 @dataclass
 class MicroBatch:
-    """Samples packed one after another.
+    """Samples packed one after another, behind the tokens that all of them begin with.
 
-    `predicting` are the places in the stream whose hidden state gives a trained token, `targets` those tokens' ids.
+    `predicting` are the places in the stream whose hidden state gives a trained token, `targets` those tokens' ids;
+    behind the first `num_trained` they are padding, so that shapes repeat from batch to batch.
     """
 
     ids: Tensor
@@ -53,28 +60,57 @@ class MicroBatch:
     predicting: Tensor
     targets: Tensor
     temperatures: Tensor
+    num_trained: int
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.ids) - self.mixer.num_padding
 
 
 def pack(samples: Sequence[TrainingSample], device: torch.device) -> MicroBatch:
     """The stream of `samples`; their first token is never trained, since nothing predicts it."""
-    lengths = [len(sample.token_ids) for sample in samples]
-    starts = np.cumsum([0, *lengths[:-1]])
     trained = [np.flatnonzero(sample.mask) for sample in samples]
     for sample, places in zip(samples, trained, strict=True):
         if len(places) and places[0] == 0:
             raise InputError(
                 f"the first token of a sample of {sample.rollout_id} is marked as trained; none came before"
             )
-    predicting = np.concatenate([start + places - 1 for start, places in zip(starts, trained, strict=True)])
-    ids = np.concatenate([sample.token_ids for sample in samples])
-    temperatures = np.repeat([sample.temperature for sample in samples], [len(places) for places in trained])
-    return MicroBatch(
-        ids=torch.as_tensor(ids.astype(np.int64), device=device),
-        mixer=Packed(lengths, device),
-        predicting=torch.as_tensor(predicting, device=device),
-        targets=torch.as_tensor(ids[predicting + 1].astype(np.int64), device=device),
-        temperatures=torch.as_tensor(temperatures, dtype=torch.float32, device=device),
+    num_shared = _num_shared(samples, trained)
+    lengths = [len(sample.token_ids) - num_shared for sample in samples]
+    starts = np.cumsum([0, *lengths[:-1]])
+    ids = np.concatenate([samples[0].token_ids[:num_shared], *(sample.token_ids[num_shared:] for sample in samples)])
+    # What is trained first in a sample may be predicted by the last shared token.
+    predicting = np.concatenate(
+        [np.where(one == num_shared, num_shared, start + one) - 1 for start, one in zip(starts, trained, strict=True)]
     )
+    targets = np.concatenate([sample.token_ids[one] for sample, one in zip(samples, trained, strict=True)])
+    temperatures = np.repeat([sample.temperature for sample in samples], [len(places) for places in trained])
+
+    def padded(values: npt.NDArray[Any], bucket: int, fill: int = 0) -> Tensor:
+        return torch.as_tensor(np.pad(values, (0, -len(values) % bucket), constant_values=fill), device=device)
+
+    stream = padded(ids.astype(np.int64), STREAM_BUCKET)
+    return MicroBatch(
+        ids=stream,
+        mixer=Packed(lengths, device, num_shared, len(stream) - len(ids)),
+        predicting=padded(predicting, TRAINED_BUCKET),
+        targets=padded(targets.astype(np.int64), TRAINED_BUCKET),
+        temperatures=padded(temperatures.astype(np.float32), TRAINED_BUCKET, 1),
+        num_trained=len(targets),
+    )
+
+
+def _num_shared(samples: Sequence[TrainingSample], trained: Sequence[npt.NDArray[np.int64]]) -> int:
+    """How many tokens all samples begin with, none of them trained and none a sample's last; 0 where it is few."""
+    if len(samples) < 2:
+        return 0
+    first = samples[0].token_ids
+    shared = min(len(sample.token_ids) for sample in samples) - 1
+    shared = min([shared, *(int(places[0]) for places in trained if len(places))])
+    for sample in samples[1:]:
+        different = np.flatnonzero(sample.token_ids[:shared] != first[:shared])
+        shared = int(different[0]) if len(different) else shared
+    return shared if shared >= LEAST_SHARED else 0
 
 
 def trained_tokens(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -30,8 +30,11 @@ def save(
         raise StoreError(f"could not write the learner's state to {folder}: {error}") from error
 
 
-def load(folder: Path, like: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, int]]:
-    """What `save` wrote. Raises InputError unless it holds the tensors of `like`, name for name and shape for shape."""
+def load(
+    folder: Path, like: Mapping[str, Tensor], expected: Callable[[str], frozenset[str]]
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, int]]:
+    """What `save` wrote. Raises InputError unless it holds the tensors of `like`, name for name and shape for shape,
+    and of each that was ever updated the `expected` moments."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -47,7 +50,7 @@ def load(folder: Path, like: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], d
             "version of Banty that wrote it"
         )
     _check_shapes(folder, masters, like)
-    _check_moments(folder, moments, like)
+    _check_moments(folder, moments, like, expected)
     for name in ("version", "num_updates"):
         if not isinstance(counters.get(name), int):
             raise InputError(
@@ -68,15 +71,20 @@ def _check_shapes(folder: Path, found: Mapping[str, Tensor], like: Mapping[str, 
             )
 
 
-def _check_moments(folder: Path, moments: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
-    """AdamW keeps two tensors of a weight's shape and a count, for every weight that ever had a gradient."""
+def _check_moments(
+    folder: Path,
+    moments: Mapping[str, Tensor],
+    like: Mapping[str, Tensor],
+    expected: Callable[[str], frozenset[str]],
+) -> None:
+    """Moments have their weight's shape, counts are numbers."""
     found: dict[str, dict[str, Tensor]] = {}
     for key, value in moments.items():
         name, _, moment = key.rpartition("/")
         found.setdefault(name, {})[moment] = value
     for name, state in found.items():
-        whole = set(state) == {"exp_avg", "exp_avg_sq", "step"} and name in like
-        if not whole or any(state[moment].shape != like[name].shape for moment in ("exp_avg", "exp_avg_sq")):
+        whole = name in like and set(state) == expected(name)
+        if not whole or any(value.shape not in ((), like[name].shape) for value in state.values()):
             raise InputError(f"{folder} does not hold this model's optimizer state: {name or 'a weight'} has another")
 
 

@@ -16,8 +16,9 @@ from banty.errors import InputError, TrainingStopped
 from banty.learn import checkpoint
 from banty.learn.aggregate import coefficients
 from banty.learn.batches import MicroBatch, micro_batches, pack, trained_tokens
-from banty.learn.head import CHUNK_LOGITS, token_logprobs
+from banty.learn.head import token_logprobs
 from banty.learn.losses import loss_of
+from banty.learn.optimizer import Optimizer
 from banty.models.forward import hidden_states
 from banty.models.loading import LanguageModel, Published
 from banty.records import Loss, OptimizerSpec, PolicyLoss, TrainingSample
@@ -43,7 +44,7 @@ class TorchLearner:
         micro_batch_tokens: int = 16_384,
         recompute: bool = False,
         keep_reference: bool = False,
-        chunk_logits: int = CHUNK_LOGITS,
+        chunk_logits: int | None = None,
         version: int = 0,
     ) -> None:
         optimizer.check()
@@ -58,14 +59,7 @@ class TorchLearner:
             raise InputError(f"{model.name} has no parameter to train")
         self._masters = {name: _master(value) for name, value in self._parameters.items()}
         self._gradients: dict[str, Tensor] = {}
-        self._adamw = torch.optim.AdamW(
-            list(self._masters.values()),
-            lr=optimizer.learning_rate,
-            betas=(optimizer.beta1, optimizer.beta2),
-            eps=optimizer.eps,
-            weight_decay=optimizer.weight_decay,
-            fused=True,
-        )
+        self._optimizer = Optimizer(optimizer, self._masters)
         self._num_updates = 0
         self._reference: dict[str, Tensor] | None = None
         if keep_reference:
@@ -100,16 +94,15 @@ class TorchLearner:
             objective, sums = loss_of(tokens, loss)
             objective.backward()
             self._keep_gradients()
-            for name, value in {**sums, "entropy": float(entropy.sum()), "passed_tokens": len(batch.ids)}.items():
+            for name, value in {**sums, "entropy": float(entropy.sum()), "passed_tokens": batch.num_tokens}.items():
                 totals[name] += value
         num_tokens = max(totals["tokens"], 1.0)
         whole = ("loss", "tokens", "passed_tokens")
         return {name: value if name in whole else value / num_tokens for name, value in sorted(totals.items())}
 
     def optim_step(self) -> Mapping[str, float]:
-        """One AdamW update of the masters from the accumulated gradient."""
-        gradients = [self._gradients.get(name) for name in self._masters]
-        norm = torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
+        """One update of the masters from the accumulated gradient."""
+        norm = torch.nn.utils.get_total_norm(list(self._gradients.values()))
         if not torch.isfinite(norm):
             self._drop_gradients()
             raise TrainingStopped(
@@ -118,13 +111,7 @@ class TorchLearner:
             )
         limit = self.spec.max_grad_norm
         scale = limit / float(norm) if limit and float(norm) > limit else 1.0
-        for master, gradient in zip(self._masters.values(), gradients, strict=True):
-            master.grad = gradient if gradient is None or scale == 1.0 else gradient * scale
-        rate = self.spec.rate_at(self._num_updates)
-        for group in self._adamw.param_groups:
-            group["lr"] = rate
-        self._adamw.step()
-        self._adamw.zero_grad(set_to_none=True)
+        rate = self._optimizer.step(self._gradients, scale, self._num_updates)
         self._gradients = {}
         self._write_back()
         self._num_updates += 1
@@ -173,25 +160,17 @@ class TorchLearner:
 
     def save(self, folder: Path) -> None:
         """Masters, moments and counters, in safetensors and JSON."""
-        moments = {
-            f"{name}/{moment}": value
-            for name, master in self._masters.items()
-            for moment, value in self._adamw.state.get(master, {}).items()
-        }
+        masters = {name: master.detach() for name, master in self._masters.items()}
         counters = {"version": self.version, "num_updates": self._num_updates}
-        checkpoint.save(folder, {name: master.detach() for name, master in self._masters.items()}, moments, counters)
+        checkpoint.save(folder, masters, self._optimizer.moments(), counters)
 
     def load(self, folder: Path) -> None:
         """Go on from what `save` wrote. Raises InputError, and changes nothing, when it is of another model."""
-        masters, moments, counters = checkpoint.load(folder, self._masters)
+        masters, moments, counters = checkpoint.load(folder, self._masters, self._optimizer.expected)
         with torch.no_grad():
             for name, master in self._masters.items():
                 master.copy_(masters[name])
-        self._adamw.state.clear()
-        for key, value in moments.items():
-            name, moment = key.rsplit("/", 1)
-            # AdamW keeps its step counts where it made them, on the host unless fused on a device.
-            self._adamw.state[self._masters[name]][moment] = value.to(self._masters[name].device)
+        self._optimizer.restore(moments)
         self._gradients = {}
         self.version, self._num_updates = counters["version"], counters["num_updates"]
         self._write_back()
@@ -199,13 +178,14 @@ class TorchLearner:
     def _score(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
         """Logprobs and entropies of the batch's trained tokens."""
         hidden, _ = hidden_states(self.model, batch.ids, batch.mixer, recompute=self._recompute)
-        return token_logprobs(
+        logprobs, entropy = token_logprobs(
             hidden[batch.predicting],
             self.model.head,
             batch.targets,
             batch.temperatures,
             chunk_logits=self._chunk_logits,
         )
+        return logprobs[: batch.num_trained], entropy[: batch.num_trained]
 
     def _check(self, samples: Sequence[TrainingSample]) -> None:
         rows = len(self.model.head)

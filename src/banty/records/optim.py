@@ -13,9 +13,11 @@ class OptimizerSpec:
     """AdamW (Loshchilov and Hutter 2019) with the gradient clipped to a global norm first; 0 turns the clip off.
 
     The rate rises linearly over `warmup_steps` updates and, with `decay_steps`, falls linearly to 0 at that update.
+    With a `muon_rate`, the matrices inside the layers step by Muon (Jordan 2024) at that rate, on the same schedule.
     """
 
     learning_rate: float = 3e-4
+    muon_rate: float = 0.0
     beta1: float = 0.9
     beta2: float = 0.99
     eps: float = 1e-8
@@ -31,13 +33,13 @@ class OptimizerSpec:
         for name in ("beta1", "beta2"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise InputError(f"optimizer.{name} is {getattr(self, name)}; it takes a number from 0 to below 1")
-        for name in ("eps", "weight_decay", "max_grad_norm", "warmup_steps", "decay_steps"):
+        for name in ("muon_rate", "eps", "weight_decay", "max_grad_norm", "warmup_steps", "decay_steps"):
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise InputError(f"optimizer.{name} is {getattr(self, name)}; it takes a number of at least 0")
 
-    def rate_at(self, step: int) -> float:
-        """The learning rate of update `step`, from 0."""
+    def schedule_at(self, step: int) -> float:
+        """What rates are multiplied with at update `step`, from 0."""
         scale = min((step + 1) / (self.warmup_steps + 1), 1.0)
         if self.decay_steps:
             scale = min(scale, max(1.0 - step / self.decay_steps, 0.0))
-        return self.learning_rate * scale
+        return scale
