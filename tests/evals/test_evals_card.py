@@ -19,7 +19,7 @@ from banty.errors import InputError
 from banty.evals import Card, EvalPlan, evaluate, make_card, read_card, run_baselines
 from banty.evals.card import FORMAT, habit_table
 from banty.models.habits import HabitWeights
-from banty.records import CallResult, Rollout
+from banty.records import CallResult, Habit, Rollout
 from banty.rollout import Cast, Store
 from banty.runs.folder import write_json
 from banty.stats import clustered_interval
@@ -192,6 +192,34 @@ def test_the_habit_table_counts_lapses_of_chances() -> None:
     expected = clustered_interval([[1.0, 0.0], [0.0, 1.0]], method="wilson")
     assert (both["ask"]["n"], both["ask"]["low"], both["ask"]["high"]) == (2, expected.low, expected.high)
     assert card_of(rollouts)["habits"] == {}, "without a way to read decisions there are none"
+
+
+def test_habits_are_looked_for_in_every_scored_episode_where_they_can_come_up() -> None:
+    habits = {
+        "long": Habit("talks on", lambda one: len(one.turns) > 1 if one.turns else None),
+        "never": Habit("never comes up", lambda one: None),
+    }
+    rollouts = [
+        rollout([turn(0), turn(1)], of=task(0)),
+        rollout([turn(0)], of=task(0), trial=1),
+        rollout([], of=task(1)),
+        rollout([turn(0), turn(1)], of=task(2)),
+        rollout([turn(0), turn(1)], of=task(3), cause="infrastructure"),
+    ]
+    table = card_of(rollouts, habits=habits)["habits"]
+    expected = clustered_interval([[1.0, 0.0], [1.0]], method="wilson")
+    assert list(table) == ["long"], "what never came up has no rate"
+    assert (table["long"]["lapse"], table["long"]["lapses"], table["long"]["chances"]) == ("talks on", 2, 3)
+    assert (table["long"]["estimate"], table["long"]["low"], table["long"]["high"]) == (
+        expected.estimate,
+        expected.low,
+        expected.high,
+    )
+    decided = rollout([turn(0, segment([0], [2]))])
+    weights = HabitWeights.with_lapses(POINTS, 0.5)
+    exact = card_of([decided], decode=weights.decisions, habits={"ask": Habit("guesses aloud", lambda one: False)})
+    assert exact["habits"]["ask"]["lapse"] == "guesses aloud"
+    assert exact["habits"]["ask"]["lapses"] == 1, "a policy's own decisions count, not what shows of them"
 
 
 def test_a_card_of_a_real_evaluation_is_worked_out_again() -> None:

@@ -19,6 +19,7 @@ from banty.records import (
     Env,
     EpisodeSpec,
     Expert,
+    Habit,
     Host,
     Limits,
     Message,
@@ -112,6 +113,9 @@ class Stage:
 
     def expert(self) -> Expert | None:
         return None
+
+    def habits(self) -> Mapping[str, Habit]:
+        return {}
 
     def fingerprint(self, split: str, num_tasks: int | None = None, seed: int = 0) -> str:
         return "0"

@@ -133,9 +133,7 @@ def train(
         _print_json(run.read_json("result.json") | {"folder": str(run.path)})
         return
     if comparison is not None:
-        expert = taskset.expert() if taskset is not None else None
-        words = {point: options[1] for point, options in expert.points.items()} if expert is not None else {}
-        show.show_training(console, comparison, words)
+        show.show_training(console, comparison)
     print(f"run: {run.path}")
 
 

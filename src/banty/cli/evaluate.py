@@ -59,7 +59,7 @@ def run_eval(
         rollouts = run_async(work, kept)
     wall_s = time.perf_counter() - started
     played = run_async(run_baselines(plan, taskset), kept) if baselines else {}
-    card = make_card(identity, rollouts, played, wall_s, chosen.decode)
+    card = make_card(identity, rollouts, played, wall_s, chosen.decode, taskset.habits())
     write_json(folder / "card.json", card.data)
     if not any(rollout.scored for rollout in rollouts):
         first = rollouts[0]

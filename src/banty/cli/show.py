@@ -43,6 +43,7 @@ def show_card(console: Console, card: Card) -> None:
         *_missing_ks(data),
         ("minimum detectable effect", number(data["minimum_detectable_effect"])),
         *((f"baseline {name}", interval(value)) for name, value in data["baselines"].items()),
+        *((f"habit: {value.get('lapse', name)}", interval(value)) for name, value in data["habits"].items()),
         ("episodes", _episodes(data)),
         (
             "turns, calls an episode",
@@ -104,7 +105,7 @@ def show_comparison(console: Console, comparison: CardComparison) -> None:
     console.print(table)
 
 
-def show_training(console: Console, comparison: CardComparison, words: Mapping[str, str]) -> None:
+def show_training(console: Console, comparison: CardComparison) -> None:
     """Before and after training: the success rates, and the habits that changed most."""
     before, after = comparison.first, comparison.second
     identity = before.data["identity"]
@@ -121,7 +122,7 @@ def show_training(console: Console, comparison: CardComparison, words: Mapping[s
         table.add_row(plain(what), plain(interval(first)), plain(interval(second)))
     for point in _changed_most(before, after, 3):
         first, second = before.data["habits"][point], after.data["habits"][point]
-        table.add_row(plain(f"habit: {words.get(point, point)}"), plain(interval(first)), plain(interval(second)))
+        table.add_row(plain(f"habit: {first.get('lapse', point)}"), plain(interval(first)), plain(interval(second)))
     for name, baseline in after.data["baselines"].items():
         table.add_row(plain(f"baseline {name}"), plain(interval(baseline)), plain(""))
     console.print(table)

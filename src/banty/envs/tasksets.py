@@ -10,7 +10,7 @@ import numpy as np
 
 from banty.envs.baselines import do_nothing
 from banty.errors import InputError
-from banty.records import JSON, Baselines, Env, Expert, Task, generator, sha256_json
+from banty.records import JSON, Baselines, Env, Expert, Habit, Task, generator, sha256_json
 
 
 class Tasks:
@@ -52,6 +52,9 @@ class Tasks:
 
     def expert(self) -> Expert | None:
         return None
+
+    def habits(self) -> Mapping[str, Habit]:
+        return {}
 
     def describe(self, data: Any) -> JSON:
         """A task's data as JSON, for the fingerprint."""

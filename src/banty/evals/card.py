@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from banty.errors import InputError
-from banty.records import JSON, Rollout
+from banty.records import JSON, Habit, Rollout
 from banty.runs.folder import manifest
 from banty.stats import (
     Interval,
@@ -53,8 +53,13 @@ def make_card(
     baselines: Mapping[str, Sequence[Rollout]],
     wall_s: float,
     decode: Decode | None = None,
+    habits: Mapping[str, Habit] | None = None,
 ) -> Card:
-    """The card of an evaluation's root rollouts. `decode` reads a habit policy's decisions out of token ids."""
+    """The card of an evaluation's root rollouts.
+
+    `habits` are looked for in each episode; where `decode` reads a habit policy's own decisions out of token ids, those
+    are counted instead.
+    """
     by_task: dict[str, list[Rollout]] = {}
     for rollout in rollouts:
         by_task.setdefault(rollout.task.id, []).append(rollout)
@@ -78,7 +83,7 @@ def make_card(
         "components": _component_means(rollouts),
         "baselines": {name: _baseline(trials) for name, trials in baselines.items()},
         "behaviour": _behaviour(rollouts),
-        "habits": {} if decode is None else habit_table(rollouts, decode),
+        "habits": _habits(rollouts, decode, habits or {}),
         "cost": _cost(rollouts, wall_s),
         "tasks": tasks,
         "manifest": manifest(),
@@ -111,7 +116,33 @@ def read_card(path: str | Path) -> Card:
     return card
 
 
-def habit_table(rollouts: Sequence[Rollout], decode: Decode) -> dict[str, JSON]:
+def _habits(
+    rollouts: Sequence[Rollout], decode: Decode | None, habits: Mapping[str, Habit]
+) -> dict[str, dict[str, JSON]]:
+    table = observed_habits(rollouts, habits) if decode is None else habit_table(rollouts, decode)
+    return {name: {"lapse": habits[name].lapse, **row} if name in habits else row for name, row in table.items()}
+
+
+def observed_habits(rollouts: Sequence[Rollout], habits: Mapping[str, Habit]) -> dict[str, dict[str, JSON]]:
+    """How many of the scored episodes where a habit came up had it: the mean over tasks, clustered by task."""
+    table: dict[str, dict[str, JSON]] = {}
+    for name, habit in habits.items():
+        by_task: dict[str, list[float]] = {}
+        for rollout in rollouts:
+            seen = habit.observe(rollout) if rollout.scored else None
+            if seen is not None:
+                by_task.setdefault(rollout.task.id, []).append(float(seen))
+        if by_task:
+            table[name] = _rate(list(by_task.values()))
+    return table
+
+
+def _rate(trials: list[list[float]]) -> dict[str, JSON]:
+    counts = {"lapses": int(sum(map(sum, trials))), "chances": sum(map(len, trials))}
+    return {**counts, **_interval_json(clustered_interval(trials, method="wilson"))}
+
+
+def habit_table(rollouts: Sequence[Rollout], decode: Decode) -> dict[str, dict[str, JSON]]:
     """How often each decision point lapsed: the mean over tasks where it came up, clustered by task.
 
     `lapses` and `chances` are the plain counts.
@@ -121,12 +152,7 @@ def habit_table(rollouts: Sequence[Rollout], decode: Decode) -> dict[str, JSON]:
         for turn in rollout.agent_turns:
             for point, lapsed in decode(turn.segment.sampled_ids) if turn.segment else ():
                 by_task.setdefault(point, {}).setdefault(rollout.task.id, []).append(float(lapsed))
-    table: dict[str, JSON] = {}
-    for point in sorted(by_task):
-        trials = list(by_task[point].values())
-        counts = {"lapses": int(sum(map(sum, trials))), "chances": sum(map(len, trials))}
-        table[point] = {**counts, **_interval_json(clustered_interval(trials, method="wilson"))}
-    return table
+    return {point: _rate(list(by_task[point].values())) for point in sorted(by_task)}
 
 
 def _success(rollout: Rollout) -> float | None:

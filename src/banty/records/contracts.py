@@ -258,6 +258,18 @@ class Expert:
 
 
 @dataclass(frozen=True, slots=True)
+class Habit:
+    """A way to go wrong that shows in a finished episode, whoever the agent was.
+
+    `lapse` says it in the words reports use. `observe` says whether a scored rollout has it; None where it did not come
+    up.
+    """
+
+    lapse: str
+    observe: Callable[[Rollout], bool | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Caps and deadlines of one episode. Caps truncate it; deadlines mark it errored. `max_tokens` counts the agent's.
 

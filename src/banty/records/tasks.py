@@ -12,7 +12,7 @@ from banty.records.messages import JSON
 from banty.records.seeds import derive
 
 if TYPE_CHECKING:
-    from banty.records.contracts import Env, Expert, Policy
+    from banty.records.contracts import Env, Expert, Habit, Policy
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,9 @@ class Taskset(Protocol):
 
     def expert(self) -> Expert | None:
         """The environment's scripted expert, if it has one."""
+
+    def habits(self) -> Mapping[str, Habit]:
+        """What results on these tasks are searched for, by name."""
 
     def fingerprint(self, split: str, num_tasks: int | None = None, seed: int = 0) -> str:
         """sha256 over everything that decides what the first `num_tasks` tasks ask and how they are scored."""

@@ -22,6 +22,7 @@ from banty.envs.airline.customers import (
 from banty.envs.airline.data import AirlineWorld, airline_folder, load_world
 from banty.envs.airline.env import AirlineDesk, preset
 from banty.envs.airline.expert import AIRLINE_EXPERT
+from banty.envs.airline.habits import AIRLINE_HABITS
 from banty.envs.airline.phrases import SPLITS
 from banty.envs.airline.requests import Plan, Subject, make_request
 from banty.envs.airline.rubric import Gold, Grade
@@ -30,7 +31,7 @@ from banty.envs.airline.tools import AirlineTools
 from banty.envs.airline.worlds import make_small_world, make_world, split_of
 from banty.envs.tasksets import Tasks, one_of
 from banty.errors import InputError
-from banty.records import JSON, Baselines, Env, Expert, Task
+from banty.records import JSON, Baselines, Env, Expert, Habit, Task
 
 CustomerKind = Literal["scripted", "model", "silent"]
 Phrasing = Literal["own", "train"]
@@ -89,6 +90,9 @@ class AirlineTasks(Tasks):
     def __init__(self, grade: Grade, customer: CustomerKind) -> None:
         self._grade: Grade = one_of("grade", grade, Grade)
         self._customer: CustomerKind = one_of("customer", customer, CustomerKind)
+
+    def habits(self) -> Mapping[str, Habit]:
+        return AIRLINE_HABITS
 
     @property
     def roles(self) -> frozenset[str]:
