@@ -12,7 +12,15 @@ from rich.console import Console
 
 from banty import __version__
 from banty.cli import show
-from banty.cli.choices import fresh_folder, options_of, policy_of, prices_of, roles_of, taskset_of
+from banty.cli.choices import (
+    fresh_folder,
+    options_of,
+    policy_of,
+    prices_of,
+    roles_of,
+    taskset_for_customer,
+    taskset_of,
+)
 from banty.cli.evaluate import eval_plan_json, run_eval
 from banty.cli.inspection import (
     expert_of_run,
@@ -33,13 +41,15 @@ from banty.cli.training import (
     recipe_json,
     reopen_run,
     run_training,
+    tasksets_of,
     with_whole_options,
 )
-from banty.envs.registry import BUILT_IN, installed, make_taskset
+from banty.envs.registry import BUILT_IN, installed
 from banty.envs.scaffold import class_prefix, new_env
 from banty.errors import InputError
 from banty.evals import EvalPlan, compare_cards, read_card
 from banty.records import Limits, Rollout, SamplingParams
+from banty.report import headline, write_report
 from banty.rollout import Cast, check_roles, stored_rollouts
 from banty.runs import check_free
 
@@ -118,9 +128,8 @@ def train(
     else:
         changes += [f"train.seed={seed}"] if seed is not None else []
         resolved = with_whole_options(load_any_recipe(recipe, changes))
-    env = resolved.env
-    taskset = make_taskset(env.name, env.options, allow_code) if env is not None else None
-    prepared = check_recipe(resolved, taskset)
+    tasksets = tasksets_of(resolved, allow_code)
+    prepared = check_recipe(resolved, tasksets)
     if dry_run:
         if out:
             check_free(Path(out))
@@ -128,12 +137,15 @@ def train(
         return
     if not resume:
         run = open_run(resolved, fresh_folder(out, f"train-{Path(recipe).stem}"))
-    comparison = run_training(resolved, run, taskset, prepared, quiet=as_json)
+    comparisons = run_training(resolved, run, tasksets, prepared, quiet=as_json)
+    page = write_report(run.path)
     if as_json:
         _print_json(run.read_json("result.json") | {"folder": str(run.path)})
         return
-    if comparison is not None:
-        show.show_training(console, comparison)
+    for name, comparison in comparisons.items():
+        show.show_training(console, comparison, name)
+    print(visible(headline(run.path)))
+    print(visible(f"report: {page}"))
     print(f"run: {run.path}")
 
 
@@ -326,21 +338,37 @@ def play(
     split: Split = "train",
     index: Annotated[int, typer.Option(help="Which task of the split.")] = 0,
     seed: Seed = 0,
+    agent: Annotated[str, typer.Option(help="A policy, as `banty eval` takes it, that is the agent instead.")] = "",
+    temperature: Annotated[float, typer.Option(help="Sampling temperature of --agent.")] = 1.0,
     user: User = "",
     allow_code: AllowCode = False,
 ) -> None:
-    """Be the agent yourself, in the terminal.
+    """Be the agent yourself, in the terminal; with --agent be its customer, or look on where a script is.
 
     Examples:
 
         banty play airline --index 3
 
-        banty play airline -o data=../tau2-bench/data
+        banty play airline/mini --agent nano
+
+        banty play airline/mini --agent nano -o customer=scripted
     """
     from banty.cli.play import play as play_in_terminal
 
-    taskset = taskset_of(env, option or [], allow_code)
-    play_in_terminal(taskset, split, index, seed, Console(), None, roles=roles_of(taskset, user))
+    make = taskset_for_customer if agent and not user else taskset_of
+    taskset = make(env, option or [], allow_code)
+    chosen = policy_of(agent, taskset, open_folder=model_opener("float32", "cpu", 1, None, None)) if agent else None
+    play_in_terminal(
+        taskset,
+        split,
+        index,
+        seed,
+        Console(),
+        None,
+        chosen.policy if chosen else None,
+        params=SamplingParams(temperature=temperature),
+        roles=roles_of(taskset, user),
+    )
 
 
 @app.command("tasks")

@@ -12,6 +12,7 @@ from banty.errors import InputError
 from banty.evals.card import Decode
 from banty.evals.suite import PerTaskPolicy
 from banty.models.habits import HabitWeights
+from banty.models.packaged import PACKAGED, place_of
 from banty.policies.endpoint import ChatEndpoint, ToolCalls
 from banty.policies.habits import HabitPolicy
 from banty.policies.scripted import expert_policy
@@ -65,6 +66,18 @@ def prices_of(text: str) -> tuple[float, float]:
     return prompt, sampled
 
 
+def taskset_for_customer(env: str, pairs: Sequence[str], allow_code: bool) -> Taskset:
+    """The taskset with its user left open for a person, where it has a `customer` option as the airline's has."""
+    options = options_of(pairs)
+    taskset = make_taskset(env, options, allow_code)
+    if "user" in taskset.roles or "customer" in options:
+        return taskset
+    try:
+        return make_taskset(env, {**options, "customer": "model"}, allow_code)
+    except InputError:
+        return taskset
+
+
 def taskset_of(env: str, pairs: Sequence[str], allow_code: bool) -> Taskset:
     return make_taskset(env, options_of(pairs), allow_code)
 
@@ -98,13 +111,13 @@ def policy_of(
     if spec == "habits" or spec.startswith("habits:"):
         expert = expert_of(taskset)
         return habits_of(expert, HabitWeights.with_lapses(expert.points, _rate(spec)), spec)
-    folder = Path(spec)
+    folder = place_of(spec)
     for place in (folder, folder / "weights"):
         if (place / "habits.json").is_file():
             return habits_of(expert_of(taskset), HabitWeights.load(place), f"habits@{folder.name}")
         if open_folder is not None and is_model(place):
             return open_folder(place)
-    names = ", ".join(["expert", "habits", "habits:0.2", *baselines])
+    names = ", ".join([*PACKAGED, "expert", "habits", "habits:0.2", *baselines])
     raise InputError(
         f"{spec!r} is no policy: give {names}, a folder with a model or trained weights, or an endpoint's http(s) URL"
     )

@@ -33,6 +33,7 @@ def run_eval(
     options: Mapping[str, Any],
     kept: str = "",
     quiet: bool = False,
+    title: str = "",
 ) -> Card:
     """Evaluate into `folder`: rollouts in shards, then `card.json`. Raises InputError for a folder that is taken."""
     identity = identity_of(plan, taskset, chosen, cast)
@@ -46,7 +47,7 @@ def run_eval(
     store = Store(folder / "rollouts")
     finished = latest_roots(store)
     done = num_done(finished)
-    with Meter(f"eval {taskset.env}", plan.num_episodes(taskset), "episodes", quiet) as meter:
+    with Meter(f"eval {title or taskset.env}", plan.num_episodes(taskset), "episodes", quiet) as meter:
 
         def on_finished(rollout: Rollout) -> None:
             nonlocal succeeded, scored, done

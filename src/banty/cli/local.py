@@ -108,9 +108,8 @@ def chosen_model(policy: TokenPolicy, weights: Path) -> Chosen:
     return Chosen(policy, details=details, engine={"model": str(place)})
 
 
-def check_same_start(run: Path, start: str) -> None:
+def check_same_start(run: Path, place: Path) -> None:
     """Note the weights a run starts from; raises InputError when it is resumed with others in their place."""
-    place = Path(start)
     digest = weights_sha256(place) if place.exists() else ""
     if (place / "adapter_config.json").is_file():
         from banty.models.loading import base_of
@@ -119,7 +118,7 @@ def check_same_start(run: Path, start: str) -> None:
         digest += weights_sha256(base) if base.exists() else ""
     note = json.loads((run / ENGINE_FILE).read_text())
     if note.setdefault("start_sha256", digest) != digest:
-        raise InputError(f"the weights in {start} are not those {run} began with; bring those back, or start a new run")
+        raise InputError(f"the weights in {place} are not those {run} began with; bring those back, or start a new run")
     write_json(run / ENGINE_FILE, note)
 
 

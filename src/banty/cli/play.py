@@ -30,6 +30,7 @@ from banty.records import (
     Policy,
     Rollout,
     SampleRequest,
+    SamplingParams,
     Taskset,
 )
 from banty.rollout import Cast, check_roles, run_episode
@@ -69,13 +70,14 @@ def play(
     read_line: ReadLine | None = None,
     agent: Policy | None = None,
     *,
+    params: SamplingParams | None = None,
     roles: Mapping[str, Policy] | None = None,
 ) -> Rollout:
     """Play one episode and see the verdict.
 
-    The person is the agent. Where a policy is the `agent`, the person is the user if the taskset asks for one and
-    `roles` has none, and otherwise looks on. `read_line` gives the next line typed and raises EOFError after the last;
-    None reads the terminal. Leaving, in whichever way, gives an `errored` rollout and no traceback.
+    The person is the agent. Where a policy is the `agent`, sampling with `params`, the person is the user if the
+    taskset asks for one and `roles` has none, and otherwise looks on. `read_line` gives the next line typed and raises EOFError
+    after the last; None reads the terminal. Leaving, in whichever way, gives an `errored` rollout and no traceback.
 
     Raises InputError for a task that does not exist and for a role that nobody plays.
     """
@@ -83,7 +85,8 @@ def play(
         exit_door = _Exit()
         cast, screen = _cast(taskset, console, typed, agent, dict(roles or {}))
         check_roles(taskset, cast)
-        cast = Cast(exit_door.behind(cast.agent), {role: exit_door.behind(each) for role, each in cast.roles.items()})
+        others = {role: exit_door.behind(each) for role, each in cast.roles.items()}
+        cast = Cast(exit_door.behind(cast.agent), others, params or SamplingParams())
         spec = EpisodeSpec(taskset.task(split, index, seed))
         screen.say(HELP if agent is None or screen.part == "user" else "You look on; Ctrl-C leaves.", "dim")
 

@@ -105,11 +105,13 @@ def show_comparison(console: Console, comparison: CardComparison) -> None:
     console.print(table)
 
 
-def show_training(console: Console, comparison: CardComparison) -> None:
-    """Before and after training: the success rates, and the habits that changed most."""
+def show_training(console: Console, comparison: CardComparison, name: str = "") -> None:
+    """Before and after training: the success rates, and the habits that changed most. `name` is that of an evaluation
+    beside the main one."""
     before, after = comparison.first, comparison.second
     identity = before.data["identity"]
-    table = Table(title=plain(f"{identity['env']}, held-out {identity['split']} tasks"), title_justify="left")
+    title = f"{identity['env']}, held-out {identity['split']} tasks{f', {name}' if name else ''}"
+    table = Table(title=plain(title), title_justify="left")
     for column in ("", "before", "after"):
         table.add_column(column)
     rows = [("success (pass^1)", before.data["success"], after.data["success"])]

@@ -13,10 +13,12 @@ from banty.cli.evaluate import run_eval
 from banty.cli.local import ENGINE_FILE, check_same_start, chosen_model, open_model, settle_threads, token_policy
 from banty.cli.progress import Meter
 from banty.cli.running import Interrupted, run_async
+from banty.envs.registry import make_taskset
 from banty.errors import InputError, StoreError
 from banty.evals import Card, CardComparison, EvalPlan, compare_cards, read_card
 from banty.learn.habits import HabitLearner
 from banty.models.habits import HabitWeights
+from banty.models.packaged import PACKAGED, place_of
 from banty.policies.habits import HabitPolicy
 from banty.records import Expert, Learner, Limits, SamplingParams, Taskset, TrainingSample
 from banty.rollout import Cast
@@ -77,13 +79,26 @@ class Trainee:
     save: Callable[[Path], None]
 
 
+def tasksets_of(recipe: Recipe, allow_code: bool) -> dict[str, Taskset]:
+    """The tasks a recipe names: under "" those of its environment, under their names those of `eval.also`."""
+    if recipe.env is None:
+        if recipe.eval.also:
+            raise InputError("eval.also names further evaluations, and the recipe has no [env] to evaluate in")
+        return {}
+    wanted = {"": {}, **recipe.eval.also}
+    return {
+        name: make_taskset(recipe.env.name, with_whole_paths({**recipe.env.options, **changes}), allow_code)
+        for name, changes in wanted.items()
+    }
+
+
 def run_training(
-    recipe: Recipe, run: RunFolder, taskset: Taskset | None, prepared: Prepared, quiet: bool = False
-) -> CardComparison | None:
-    """Carry the run through to its end from wherever it stands; the comparison of after with before, if it is
-    evaluated."""
+    recipe: Recipe, run: RunFolder, tasksets: Mapping[str, Taskset], prepared: Prepared, quiet: bool = False
+) -> Mapping[str, CardComparison]:
+    """Carry the run through to its end from wherever it stands; the comparison of after with before on each taskset."""
+    taskset = tasksets.get("")
     trainee = trainee_of(recipe, taskset, run, prepared)
-    before = _evaluate(recipe, taskset, trainee, run, "before", quiet)
+    before = _evaluate(recipe, tasksets, trainee, run, "before", quiet)
     with Meter("train", _num_steps(recipe), "steps", quiet) as meter:
 
         def on_step(report: StepReport) -> None:
@@ -109,15 +124,15 @@ def run_training(
         trainee.save(run.weights)
     except OSError as error:
         raise StoreError(f"could not write {run.weights}: {error.strerror or error}; {_kept(run)}") from error
-    after = _evaluate(recipe, taskset, trainee, run, "after", quiet)
-    if before is None or after is None:
-        run.write_json("result.json", {"weights": str(run.weights)})
-        return None
-    comparison = compare_cards(before, after)
-    run.write_json(
-        "result.json", {**comparison.to_json(), "before": before.data["success"], "after": after.data["success"]}
-    )
-    return comparison
+    after = _evaluate(recipe, tasksets, trainee, run, "after", quiet)
+    comparisons = {name: compare_cards(card, after[name]) for name, card in before.items()}
+    results = {
+        name: {**each.to_json(), "before": each.first.data["success"], "after": each.second.data["success"]}
+        for name, each in comparisons.items()
+    }
+    main = results.pop("", {"weights": str(run.weights)})
+    run.write_json("result.json", {**main, "also": results} if results else main)
+    return comparisons
 
 
 def _imitate(
@@ -156,7 +171,8 @@ def trainee_of(recipe: Recipe, taskset: Taskset | None, run: RunFolder, prepared
 
     model = policy.engine.model
     run.write_json(ENGINE_FILE, settle_threads(model, recipe.policy.threads, run.path))
-    check_same_start(run.path, recipe.policy.start)
+    start = place_of(recipe.policy.start)
+    check_same_start(run.path, start)
     learner = TorchLearner(
         model,
         recipe.optimizer,
@@ -164,7 +180,7 @@ def trainee_of(recipe: Recipe, taskset: Taskset | None, run: RunFolder, prepared
         recompute=recipe.learner.recompute,
         keep_reference=isinstance(recipe, RLRecipe) and recipe.loss.kl > 0.0,
     )
-    places = {"before": Path(recipe.policy.start), "after": run.weights}
+    places = {"before": start, "after": run.weights}
     return Trainee(
         policy,
         learner,
@@ -187,7 +203,7 @@ def _habits(recipe: Recipe, expert: Expert) -> Trainee:
 def with_whole_options(recipe: Recipe) -> Recipe:
     """The recipe with its paths made absolute: a stored run finds them from any folder."""
     policy = recipe.policy
-    if policy.start and Path(policy.start).expanduser().exists():
+    if policy.start and policy.start not in PACKAGED and Path(policy.start).expanduser().exists():
         policy = dataclasses.replace(policy, start=_whole(policy.start))
     if recipe.env is not None:
         env = dataclasses.replace(recipe.env, options=with_whole_paths(recipe.env.options))
@@ -218,10 +234,11 @@ class Prepared:
     samples: Sequence[TrainingSample] = ()
 
 
-def check_recipe(recipe: Recipe, taskset: Taskset | None) -> Prepared:
+def check_recipe(recipe: Recipe, tasksets: Mapping[str, Taskset]) -> Prepared:
     """What the run will need. Raises InputError, before anything is written, for whatever of a recipe its tasks, policy
     and data cannot serve."""
     recipe.check()
+    taskset = tasksets.get("")
     prepared = Prepared()
     if recipe.policy.type == "habits" and isinstance(recipe, RLRecipe):
         assert taskset is not None, "an RL recipe names an environment"
@@ -249,8 +266,8 @@ def check_recipe(recipe: Recipe, taskset: Taskset | None) -> Prepared:
     if isinstance(recipe, RLRecipe):
         assert taskset is not None, "an RL recipe names an environment"
         check_tasks(recipe.train, taskset, recipe.env.split)
-    if taskset is not None:
-        _eval_plan(recipe).check(taskset)
+    for each in tasksets.values():
+        _eval_plan(recipe).check(each)
     return prepared
 
 
@@ -279,11 +296,16 @@ def _eval_plan(recipe: Recipe) -> EvalPlan:
 
 
 def _evaluate(
-    recipe: Recipe, taskset: Taskset | None, trainee: Trainee, run: RunFolder, when: str, quiet: bool
-) -> Card | None:
-    if taskset is None or recipe.env is None:
-        return None
-    folder = run.path / f"eval-{when}"
+    recipe: Recipe, tasksets: Mapping[str, Taskset], trainee: Trainee, run: RunFolder, when: str, quiet: bool
+) -> dict[str, Card]:
+    return {name: _evaluate_on(name, recipe, taskset, trainee, run, when, quiet) for name, taskset in tasksets.items()}
+
+
+def _evaluate_on(
+    name: str, recipe: Recipe, taskset: Taskset, trainee: Trainee, run: RunFolder, when: str, quiet: bool
+) -> Card:
+    assert recipe.env is not None, "a taskset is made of an environment"
+    folder = run.path / (f"eval-{when}-{name}" if name else f"eval-{when}")
     if (folder / "card.json").exists():
         card = read_card(folder)
         if card.data["num_scored"] == card.data["num_episodes"]:  # else those that errored are tried once more
@@ -297,7 +319,8 @@ def _evaluate(
         folder,
         resume=(folder / "manifest.json").exists(),
         baselines=when == "after",
-        options=recipe.env.options,
+        options={**recipe.env.options, **recipe.eval.also.get(name, {})},
         kept=_kept(run),
         quiet=quiet,
+        title=f"{when}, {name}" if name else when,
     )

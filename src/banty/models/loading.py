@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from banty.errors import InputError
+from banty.models.packaged import PACKAGED, place_of
 
 FAMILIES = ("qwen3", "qwen3_moe", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -135,7 +136,7 @@ class Published:
 def load_model(
     path: str | Path, *, dtype: str = "float32", device: str = "cpu", lora: LoraSpec | None = None
 ) -> LanguageModel:
-    """The model in a Hugging Face folder, in the folder of an adapter, or of a hub name.
+    """The model in a Hugging Face folder, in the folder of an adapter, of a hub name, or one that comes with Banty.
 
     Safetensors only, and no code of the folder's is run. With `lora` a new adapter is put on and everything else is
     frozen; the folder of an adapter brings its own. Raises InputError saying what is wrong with the folder.
@@ -182,11 +183,14 @@ def load_model(
 
 def base_of(path: str | Path) -> tuple[str, Path | None]:
     """The model's own folder or hub name, and the adapter's folder if `path` is one."""
-    folder = Path(path)
+    folder = place_of(path)
     if not folder.exists():
         if _HUB_NAME.fullmatch(str(path)):
             return str(path), None
-        raise InputError(f"there is no model folder {path}; give a Hugging Face folder, or a hub name such as ORG/NAME")
+        raise InputError(
+            f"there is no model folder {path}; give a Hugging Face folder, a hub name such as ORG/NAME, or "
+            f"{', '.join(PACKAGED)}, which comes with Banty"
+        )
     described = folder / "adapter_config.json"
     if described.is_file():
         return _base_of_adapter(described), folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -129,7 +130,11 @@ class TrainBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalBlock:
-    """The evaluation before and after: the same held-out tasks and seeds both times."""
+    """The evaluation before and after: the same held-out tasks and seeds both times.
+
+    `also` names further evaluations of the same size, each with options of its own in place of the environment's:
+    `also.phrasings = {phrasing = "own"}`.
+    """
 
     split: str = "test"
     num_tasks: int = 200
@@ -139,11 +144,15 @@ class EvalBlock:
     max_tokens: int = 0
     concurrency: int = 64
     seed: int = 1
+    also: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raises InputError for values that cannot work."""
         _at_least(self, "eval", 1, "num_tasks", "num_trials", "max_turns", "concurrency")
         _at_least(self, "eval", 0, "temperature", "max_tokens")
+        for name in self.also:
+            if not re.fullmatch("[a-z][a-z0-9_]*", name):
+                raise InputError(f"eval.also.{name}: name it in lower-case letters, digits and _; it names a folder")
         _check_seed(self, "eval")
 
 

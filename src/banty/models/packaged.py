@@ -1,0 +1,14 @@
+"""The models that come with the package, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent / "packaged_models"
+PACKAGED: Mapping[str, Path] = {"nano": _FOLDER / "nano"}
+
+
+def place_of(model: str | Path) -> Path:
+    """The folder that a packaged model's name stands for; any other folder or hub name as it is."""
+    return PACKAGED.get(str(model), Path(model))
