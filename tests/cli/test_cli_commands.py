@@ -55,6 +55,58 @@ def test_train_writes_a_run_that_explains_itself_and_is_not_overwritten(tmp_path
     assert "Traceback" not in again.stderr
 
 
+def test_a_run_is_evaluated_beside_its_main_tasks_and_reported(tmp_path: Path) -> None:
+    also = 'eval.also.phrasings={phrasing="own"}'
+    options = 'env.options={phrasing="train"}'
+    done = banty("train", str(RECIPE), *QUICK, also, options, "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    result = json.loads((run / "result.json").read_text())
+    for when in ("before", "after"):
+        main, beside = (
+            json.loads((run / f"eval-{when}{name}" / "card.json").read_text()) for name in ("", "-phrasings")
+        )
+        assert (main["identity"]["provenance"]["phrasing"], beside["identity"]["provenance"]["phrasing"]) == (
+            "train",
+            "own",
+        )
+        assert result[when] == main["success"]
+        assert result["also"]["phrasings"][when] == beside["success"]
+    *_, sentence, report, last = done.stdout.splitlines()
+    assert (report, last) == ("report: run/report.html", "run: run")
+    assert sentence.startswith("habits went from ")
+    page = (run / "report.html").read_text()
+    assert sentence.split(" (")[0] in page.replace("\n", " ")
+    assert "phrasings" in page
+    resumed = banty("train", "--resume", "run", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads((run / "result.json").read_text()) == result
+    wrong = banty("train", str(RECIPE), *QUICK, 'eval.also.other={phrasing="loud"}', "--out", "wrong", cwd=tmp_path)
+    assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
+    assert "phrasing=loud" in wrong.stderr
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_a_person_talks_to_an_agent_and_a_script_does_too(tmp_path: Path) -> None:
+    def play(*words: str, typed: str) -> str:
+        done = subprocess.run(
+            [BANTY, "play", *words], cwd=tmp_path, input=typed, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    spoken = play("airline/mini", "--agent", "expert", typed="Please cancel my trip.\n###STOP###\n")
+    assert "your part: You are a customer" in spoken
+    assert "agent: What is the reservation code?" in spoken
+    assert "completed: failure" in spoken
+    watched = play("airline/mini", "--agent", "expert", "-o", "customer=scripted", typed="")
+    assert "completed: success" in watched
+    assert "You look on" in watched
+    nobody = banty("play", "airline/mini", "--agent", "nobody", cwd=tmp_path)
+    assert nobody.returncode == 2
+    assert "'nobody' is no policy: give nano, expert" in nobody.stderr
+
+
 def test_train_json_is_only_json(tmp_path: Path) -> None:
     done = banty("train", str(RECIPE), *QUICK, "--json", "--seed", "5", cwd=tmp_path)
     result = json.loads(done.stdout)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from banty.errors import InputError
 from banty.models.loading import LanguageModel, LoraSpec, base_of, load_model
+from banty.models.packaged import PACKAGED, place_of
 
 IDS = torch.tensor([[5, 200, 258, 3, 3, 77, 140, 9, 60, 1, 250, 31]])
 WORDS = [{"role": "user", "content": "Where is it?"}, {"role": "assistant", "content": "Über there."}]
@@ -644,3 +645,15 @@ def test_an_adapter_that_is_not_all_there_is_refused(
     change(folder)
     with pytest.raises(InputError, match="adapter"):
         load_model(folder)
+
+
+def test_a_packaged_model_is_opened_by_its_name_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nano").mkdir()
+    model = load_model("nano")
+    assert model.name == "nano"
+    assert model.device.type == "cpu"
+    assert place_of("nano") == PACKAGED["nano"]
+    assert place_of(tmp_path / "nano") == tmp_path / "nano"
+    with pytest.raises(InputError, match="or nano, which comes with Banty"):
+        load_model("nana")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
@@ -13,7 +14,9 @@ from tests.tiny import FAMILIES, Family, tiny_model
 
 from banty.models import threads
 from banty.models.loading import LanguageModel
-from banty.models.threads import measured_threads
+from banty.models.threads import Pace, measured_threads
+from banty.policies.engine import LocalEngine, TokenRequest
+from banty.records import SamplingParams
 
 ON_CPU = cast(LanguageModel, SimpleNamespace(device=torch.device("cpu")))
 
@@ -121,3 +124,38 @@ def test_a_real_pass_takes_time_and_changes_nothing(family: Family, monkeypatch:
     assert all(torch.equal(value, before[name]) for name, value in model.module.named_parameters())
     cores(monkeypatch, 1)
     assert measured_threads(model) == 1
+
+
+def test_pace_is_lost_after_several_passes_far_slower_than_those_of_their_size() -> None:
+    pace = Pace()
+    for _ in range(Pace._enough):
+        assert not pace.is_lost(64, 0.01)
+        assert not pace.is_lost(4096, 0.5)
+    assert [pace.is_lost(64, 0.1) for _ in range(Pace.patience)] == [False] * (Pace.patience - 1) + [True]
+    assert not pace.is_lost(64, 0.012), "what runs at its pace again has not lost it"
+    assert [pace.is_lost(64, 0.1) for _ in range(Pace.patience - 1)] == [False] * (Pace.patience - 1)
+    assert not pace.is_lost(4096, 0.6), "slow for its size, not slower than another"
+
+
+def test_pace_says_nothing_before_it_knows_what_is_usual() -> None:
+    pace = Pace()
+    assert not any(pace.is_lost(64, seconds) for seconds in [0.01, *[5.0] * (Pace._enough - 1)])
+
+
+def test_an_engine_that_lost_its_pace_goes_down_to_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    clock = iter(range(10_000_000))
+
+    async def answers(tokens: int) -> None:
+        request = TokenRequest("one", (1, 2, 3), frozenset(), SamplingParams(), tokens)
+        await engine.generate(request)
+        await engine.release("one")
+
+    engine = LocalEngine(tiny_model("qwen3"))
+    monkeypatch.setattr("banty.policies.engine.time.perf_counter", lambda: next(clock))
+    asyncio.run(answers(20))
+    assert asked == []
+    clock = iter(range(0, 10_000_000_000, 1000))
+    asyncio.run(answers(20))
+    assert set(asked) == {1}

@@ -62,6 +62,15 @@ def settle_threads(model: LanguageModel, asked: int, folder: Path | None) -> dic
     return {"threads": threads, "measured": not asked, "torch": torch.__version__, **engine_of(model)}
 
 
+def note_threads(run: Path, step: int) -> None:
+    """Write down where the engine went down to one thread, so that a resumed run goes on with one."""
+    import torch
+
+    note = json.loads((run / ENGINE_FILE).read_text())
+    if torch.get_num_threads() != note["threads"]:
+        write_json(run / ENGINE_FILE, {**note, "threads": torch.get_num_threads(), "lost_pace_at_step": step})
+
+
 def engine_of(model: LanguageModel) -> Mapping[str, str]:
     return {"dtype": str(model.dtype).removeprefix("torch."), "device": str(model.device)}
 

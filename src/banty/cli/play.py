@@ -76,8 +76,9 @@ def play(
     """Play one episode and see the verdict.
 
     The person is the agent. Where a policy is the `agent`, sampling with `params`, the person is the user if the
-    taskset asks for one and `roles` has none, and otherwise looks on. `read_line` gives the next line typed and raises EOFError
-    after the last; None reads the terminal. Leaving, in whichever way, gives an `errored` rollout and no traceback.
+    taskset asks for one and `roles` has none, and otherwise looks on. `read_line` gives the next line typed and raises
+    EOFError after the last; None reads the terminal. Leaving, in whichever way, gives an `errored` rollout and no
+    traceback.
 
     Raises InputError for a task that does not exist and for a role that nobody plays.
     """

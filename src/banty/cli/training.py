@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from banty.cli.choices import Chosen, expert_of, habits_of, with_whole_paths
 from banty.cli.evaluate import run_eval
-from banty.cli.local import ENGINE_FILE, check_same_start, chosen_model, open_model, settle_threads, token_policy
+from banty.cli.local import (
+    ENGINE_FILE,
+    check_same_start,
+    chosen_model,
+    note_threads,
+    open_model,
+    settle_threads,
+    token_policy,
+)
 from banty.cli.progress import Meter
 from banty.cli.running import Interrupted, run_async
 from banty.envs.registry import make_taskset
@@ -104,6 +112,8 @@ def run_training(
         def on_step(report: StepReport) -> None:
             meter.total = report.num_steps
             meter.advance(_progress(report), report.step + 1)
+            if prepared.policy is not None:
+                note_threads(run.path, report.step)
 
         if isinstance(recipe, RLRecipe):
             assert taskset is not None, "an RL recipe names an environment"

@@ -1,10 +1,12 @@
-"""How many cores a CPU run uses, measured once: two threads that spin beside a busy process can stall for minutes."""
+"""How many cores a CPU run uses, measured once and watched: threads that wait for one which a busy process keeps from
+running can stall for minutes."""
 
 from __future__ import annotations
 
 import os
 import statistics
 import time
+from collections import defaultdict, deque
 
 import torch
 
@@ -33,6 +35,31 @@ def measured_threads(model: LanguageModel) -> int:
     finally:
         torch.set_num_threads(before)
     return cores if together < 0.9 * alone else 1
+
+
+class Pace:
+    """Notices when passes take many times as long as passes of their size did before.
+
+    That is what it looks like when another process takes a core from a team of threads: every small operation waits for
+    the one that does not run. One thread alone only shares its core.
+    """
+
+    slow, patience = 8.0, 5
+    _enough, _kept = 8, 32
+
+    def __init__(self) -> None:
+        self._usual: defaultdict[int, deque[float]] = defaultdict(lambda: deque(maxlen=self._kept))
+        self._streak = 0
+
+    def is_lost(self, size: int, seconds: float) -> bool:
+        """Whether the last `patience` passes, this one included, were each `slow` times slower than is usual."""
+        usual = self._usual[size]
+        if len(usual) >= self._enough and seconds > self.slow * statistics.median(usual):
+            self._streak += 1
+        else:
+            self._streak = 0
+            usual.append(seconds)
+        return self._streak >= self.patience
 
 
 @torch.no_grad()

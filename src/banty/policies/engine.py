@@ -2,7 +2,8 @@
 
 A session keeps what it has computed from turn to turn; prompts that begin alike compute their common beginning once;
 every tick gives each answering session one token. Shapes come from fixed buckets, and who shares a batch decides about
-speed only: draws are each session's own. Under a `Gate` ticks happen when all live episodes wait, which makes the
+speed only: draws are each session's own. On a CPU, an engine that has lost its pace to another process goes down to one
+thread. Under a `Gate` ticks happen when all live episodes wait, which makes the
 batches, and so every float, repeatable.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -25,6 +27,7 @@ from banty.errors import BudgetExhausted, InputError
 from banty.models.forward import hidden_states
 from banty.models.loading import LanguageModel
 from banty.models.slots import Grid, Slots
+from banty.models.threads import Pace
 from banty.policies.prefixes import Ids, common_length, shared_prefixes
 from banty.policies.sampling import check_params, draw
 from banty.records import Gate, SamplingParams, generator
@@ -110,6 +113,7 @@ class LocalEngine:
         self.num_computed = 0
         self.num_sampled = 0
         self._prefill_tokens = prefill_tokens
+        self._pace = Pace()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{name}")
         self._sessions: dict[str, _Session] = {}
         self._arrived: list[_Answer] = []
@@ -386,7 +390,10 @@ class LocalEngine:
     ) -> tuple[Tensor, list[Tensor]]:
         ids = torch.tensor([[*piece, *[0] * (width - len(piece))] for piece in pieces], device=self.model.device)
         grid = Grid(slots, rows, [len(piece) for piece in pieces], width)
+        began = time.perf_counter()
         hidden, features = hidden_states(self.model, ids.view(-1), grid, layers=layers)
+        if self._pace.is_lost(ids.numel(), time.perf_counter() - began) and self.model.device.type == "cpu":
+            torch.set_num_threads(1)
         grid.advance()
         self.num_computed += sum(map(len, pieces))
         return hidden, features
