@@ -431,7 +431,8 @@ def _layers(answers: Sequence[_Answer]) -> list[int]:
 
 
 def _row_bucket(count: int) -> int:
-    return 1 << max(count - 1, 0).bit_length()
+    """Powers of two up to 16, then multiples of 8: few shapes, and few rows computed for nothing."""
+    return 1 << max(count - 1, 0).bit_length() if count <= 16 else -(-count // 8) * 8
 
 
 def _width_bucket(count: int) -> int:
