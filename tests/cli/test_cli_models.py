@@ -260,10 +260,10 @@ def test_a_model_an_adapter_and_a_run_can_be_evaluated(here: Path) -> None:
     identities = {name: card["identity"] for name, card in cards.items()}
     assert {name: identity["policy"] for name, identity in identities.items()} == {
         "toy": "toy",
-        "sft": "sft/weights",
-        "sft/weights": "sft/weights",
-        "rl": "rl/weights",
-        "rl/weights": "rl/weights",
+        "sft": "sft",
+        "sft/weights": "sft",
+        "rl": "rl",
+        "rl/weights": "rl",
     }
     details = {name: identity["policy_details"] for name, identity in identities.items()}
     assert details["rl"]["weights_sha256"] == sha256(workshop() / "rl" / "weights" / "adapter_model.safetensors")

@@ -48,7 +48,13 @@ TEXT = (ROOT / "docs" / "environments.md").read_text()
 FOUND = re.findall(r"^```(\w+) ?(.*)\n((?:.*\n)*?)```$", TEXT, re.M)
 BLOCKS = {(language, name): code for language, name, code in FOUND}
 FILES = {name: code for (language, name), code in BLOCKS.items() if language == "python"}
-CONSOLE = [code for language, _, code in FOUND if language == "console"]
+CONSOLE = [code for language, name, code in FOUND if (language, name) == ("console", "")]
+TEACHING = BLOCKS["console", "teach"]
+SHORT = {  # in place of some minutes
+    "eval": ["--tasks", "12", "--trials", "1"],
+    "teach.toml": ["train.steps=3", "train.batch_size=4"],
+    "improve.toml": ["train.steps=1", "train.tasks_per_step=2", "train.rollouts_per_task=2", "eval.num_tasks=3"],
+}
 WHOLE = f"{FILES['library.py']}\n\n{FILES['library.py (added)']}"
 
 
@@ -184,6 +190,30 @@ def test_the_commands_print_what_the_page_shows(
         printed = capsys.readouterr()
         shown = printed.out or printed.err
         assert _matches(expected, shown), f"$ {line}\n{shown}"
+
+
+def test_a_model_is_taught_the_desk_by_the_page_s_commands(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With less of everything: what is printed has the page's words, whatever its figures."""
+    (tmp_path / "library.py").write_text(WHOLE)
+    for name in ("teach.toml", "improve.toml"):
+        (tmp_path / name).write_text(BLOCKS["toml", name])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in [found for found in re.split(r"^\$ ", TEACHING, flags=re.M) if found]:
+        line, _, expected = command.partition("\n")
+        words = line.split()
+        words += next((changes for name, changes in SHORT.items() if name in words[:3]), [])
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        assert not ended.value.code, f"$ {line}\n{printed.err}"
+        shape = re.sub(r"\d+(\.\d+)?", "0", expected)
+        assert _matches(shape, re.sub(r"\d+(\.\d+)?", "0", printed.out)), f"$ {line}\n{printed.out}"
+    page = (tmp_path / "runs" / "improve" / "report.html").read_text()
+    assert "library" in page
 
 
 def _matches(expected: str, printed: str) -> bool:

@@ -91,8 +91,7 @@ def model_opener(
         block.check()
         model = open_model(block)
         note = settle_threads(model, threads, resumed)
-        name = folder.name if folder.name != "weights" else f"{folder.parent.name}/weights"
-        chosen = chosen_model(token_policy(model, block).called(name), folder)
+        chosen = chosen_model(token_policy(model, block), folder)
         return chosen._replace(engine={**note, **chosen.engine})
 
     return opened

@@ -178,7 +178,12 @@ def load_model(
         peft = _with_stored_adapter(module, adapter)
     elif lora is not None:
         peft = _with_new_adapter(module, lora)
-    return LanguageModel(module, tokenizer, Path(path).name, peft)
+    return LanguageModel(module, tokenizer, name_of(place_of(path)), peft)
+
+
+def name_of(folder: Path) -> str:
+    """What a model is called: by its folder, or by the run whose weights it is."""
+    return folder.parent.name if folder.name == "weights" and folder.parent.name else folder.name
 
 
 def base_of(path: str | Path) -> tuple[str, Path | None]:

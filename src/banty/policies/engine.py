@@ -189,6 +189,9 @@ class LocalEngine:
         if self._tick_on_thread is not None:
             wait([self._tick_on_thread])
             self._tick_on_thread = None
+        self._drop_gone()
+
+    def _drop_gone(self) -> None:
         for session in self._released:
             self._sessions.pop(session, None)
         self._released = []
@@ -211,11 +214,9 @@ class LocalEngine:
                 await gate.turn(self._gate_key)
             else:
                 await asyncio.sleep(0)  # let those that arrive together be answered together
-            for session in self._released:
-                self._sessions.pop(session, None)
-            arrived = sorted((answer for answer in self._arrived if not answer.future.done()), key=_key)
-            self._released, self._arrived = [], []
-            self._answering = [*(answer for answer in self._answering if answer.wants), *arrived]
+            self._drop_gone()
+            arrived, self._arrived = sorted(self._arrived, key=_key), []
+            self._answering = [*self._answering, *arrived]
             try:
                 if gate is not None:
                     self._tick(arrived)  # here: while all episodes wait, there is nothing else for the loop to do
@@ -304,9 +305,10 @@ class LocalEngine:
 
     def _copy_prefix(self, ids: Ids, target: Slots, slot: int) -> Ids:
         """Copy the longest stored beginning of `ids`, if any; what was copied."""
-        best = max((stored for stored in self._stored if stored == ids[: len(stored)]), key=len, default=())
-        if not best or len(best) >= len(ids):
+        fitting = [one for one in self._stored if len(one) < len(ids) and one == ids[: len(one)]]
+        if not fitting:
             return ()
+        best = max(fitting, key=len)
         self._stored[best] = self._stored.pop(best)
         target.copy(self._prefixes, self._stored[best], slot)
         return best
