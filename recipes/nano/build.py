@@ -3,9 +3,10 @@
     python -m recipes.nano.build --out runs/nano
 
 Two runs of supervised fine-tuning on generated conversations, one after the other: first the expert's, then those of an
-agent that lapses at a quarter of its decisions. The matrices step by Muon, the rest by AdamW, and the rates fall
-linearly to 0 over both runs. Interrupted, it goes on when called again. What it leaves in OUT/nano is a Hugging Face
-folder; `python -m recipes.nano.measure` measures it and writes its card.
+agent that lapses at some of its decisions, most of them with other words around what the customer says. The matrices
+step by Muon, the rest by AdamW; the rates fall linearly, over the second run to 0. Interrupted, it goes on when called
+again. What it leaves in OUT/nano is a Hugging Face folder; `python -m recipes.nano.measure` measures it and writes its
+card.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from recipes.nano.tokenizer import build_tokenizer
@@ -46,12 +47,27 @@ class Build:
     mlp: int = 768
     positions: int = 4096
     clean_updates: int = 2000
-    mixed_updates: int = 800
+    clean_decay: int = 2800
+    mixed_updates: int = 700
     conversations_per_update: int = 32
-    lapse: float = 0.25
+    lapse: float = 0.28
+    varied: float = 0.7
     muon_rate: float = 0.02
     learning_rate: float = 3e-3
     seed: int = 0
+
+
+class Stage(NamedTuple):
+    """One run of fine-tuning: `rate` is what the build's rates begin with in it, and `decay` the update at which they
+    would be 0."""
+
+    name: str
+    updates: int
+    lapse: float
+    varied: float
+    rate: float
+    decay: int
+    warmup: int
 
 
 def new_model(build: Build, folder: Path, dtype: str) -> LanguageModel:
@@ -82,26 +98,31 @@ def new_model(build: Build, folder: Path, dtype: str) -> LanguageModel:
 
 def train(build: Build, out: Path, *, dtype: str, processes: int) -> LanguageModel:
     """The finished model; every stage that is on disk already is not done again."""
+    runs = {name: _run(out / name, build, dtype) for name in ("clean", "mixed")}
     start = out / "start"
     if not (start / "tokenizer.json").exists():
         new_model(build, start, dtype)
-    total = build.clean_updates + build.mixed_updates
-    stages = (("clean", 0.0, build.clean_updates, 0), ("mixed", build.lapse, build.mixed_updates, build.clean_updates))
+    left = 1.0 - build.clean_updates / build.clean_decay
+    stages = (
+        Stage("clean", build.clean_updates, 0.0, 0.0, 1.0, build.clean_decay, min(20, build.clean_updates // 10)),
+        Stage("mixed", build.mixed_updates, build.lapse, build.varied, left, build.mixed_updates, 0),
+    )
     model = load_model(start, dtype=dtype)
-    for name, lapse, updates, before in stages:
-        left = 1.0 - before / total
+    for stage in stages:
+        name, updates = stage.name, stage.updates
         spec = OptimizerSpec(
-            learning_rate=build.learning_rate * left,
-            muon_rate=build.muon_rate * left,
-            decay_steps=total - before,
-            warmup_steps=0 if before else min(20, updates // 10),
+            learning_rate=build.learning_rate * stage.rate,
+            muon_rate=build.muon_rate * stage.rate,
+            decay_steps=stage.decay,
+            warmup_steps=stage.warmup,
         )
-        run = _run(out / name, build)
-        if (run.weights / "config.json").exists():
+        run = runs[name]
+        if run.weights.exists():
             model = load_model(run.weights, dtype=dtype)
             continue
         began = time.perf_counter()
-        samples = supervised(updates * build.conversations_per_update, lapse, start, processes)
+        count = updates * build.conversations_per_update
+        samples = supervised(count, stage.lapse, start, processes, stage.varied)
         lengths = [len(sample.token_ids) for sample in samples]
         print(f"{name}: {len(samples)} conversations, {sum(lengths)} tokens, {time.perf_counter() - began:.0f} s")
         learner = TorchLearner(model, spec, micro_batch_tokens=2**15)
@@ -109,12 +130,13 @@ def train(build: Build, out: Path, *, dtype: str, processes: int) -> LanguageMod
             steps=updates, batch_size=build.conversations_per_update, checkpoint_every=CHECKPOINT_EVERY, seed=build.seed
         )
         train_sft(block, samples, learner, run, _printer(name))
-        model.save(run.weights)
+        model.save(run.path / "weights.tmp")
+        (run.path / "weights.tmp").rename(run.weights)  # whole, or not there
     return model
 
 
-def _run(folder: Path, build: Build) -> RunFolder:
-    recipe: dict[str, Any] = {"kind": "nano", **dataclasses.asdict(build)}
+def _run(folder: Path, build: Build, dtype: str) -> RunFolder:
+    recipe: dict[str, Any] = {"kind": "nano", "dtype": dtype, **dataclasses.asdict(build)}
     if not (folder / "manifest.json").exists():
         return RunFolder.create(folder, recipe)
     run = RunFolder.open(folder)

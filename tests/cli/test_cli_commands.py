@@ -87,6 +87,22 @@ def test_a_run_is_evaluated_beside_its_main_tasks_and_reported(tmp_path: Path) -
     assert not (tmp_path / "wrong").exists()
 
 
+def test_a_user_nobody_plays_is_refused_before_anything_is_evaluated(tmp_path: Path) -> None:
+    for change, place in (
+        ('eval.also.hard={customer="model"}', "eval.also.hard"),
+        ('env.options={customer="model"}', "env.options"),
+    ):
+        done = banty("train", str(RECIPE), *QUICK, change, "--dry-run", cwd=tmp_path)
+        assert done.returncode == 2
+        assert f"{place} makes airline/mini ask for a policy in the role user" in done.stderr
+
+
+def test_further_evaluations_find_their_data_from_any_folder(tmp_path: Path) -> None:
+    also = 'eval.also.x={data="data"}'
+    done = banty("train", str(RECIPE), also, "env.name=airline/full", "--dry-run", cwd=tmp_path)
+    assert str(tmp_path / "data") in done.stderr, "the path is made whole before it is looked for"
+
+
 def test_a_person_talks_to_an_agent_and_a_script_does_too(tmp_path: Path) -> None:
     def play(*words: str, typed: str) -> str:
         done = subprocess.run(
@@ -102,6 +118,9 @@ def test_a_person_talks_to_an_agent_and_a_script_does_too(tmp_path: Path) -> Non
     watched = play("airline/mini", "--agent", "expert", "-o", "customer=scripted", typed="")
     assert "completed: success" in watched
     assert "You look on" in watched
+    for baseline in ("do-nothing", "golden-replay"):
+        ended = play("airline/mini", "--agent", baseline, "-o", "customer=scripted", typed="")
+        assert "completed: " in ended, ended
     nobody = banty("play", "airline/mini", "--agent", "nobody", cwd=tmp_path)
     assert nobody.returncode == 2
     assert "'nobody' is no policy: give nano, expert" in nobody.stderr

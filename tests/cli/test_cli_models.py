@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -21,7 +22,7 @@ import torch
 from tests.toy import write_toy
 
 from banty import cli
-from banty.cli import training
+from banty.cli import local, training
 from banty.cli.progress import Meter
 from banty.learn import memory
 from banty.models import threads
@@ -441,3 +442,23 @@ def test_a_fine_tuning_recipe_need_not_say_that_it_trains_a_model(here: Path) ->
     (here / "sft.toml").write_text(SFT.replace('type = "model"\n', ""))
     start, data = f"policy.start={workshop() / 'toy'}", f"data.rollouts=['{workshop() / 'expert'}']"
     did("train", "sft.toml", start, data, "--allow-code", "--dry-run")
+
+
+def test_a_lost_pace_is_noted_and_a_resumed_run_goes_on_with_one_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    note = {"threads": 4, "measured": True}
+    (tmp_path / "engine.json").write_text(json.dumps(note))
+    engine = SimpleNamespace(lost_pace=False)
+    policy = SimpleNamespace(engine=engine)
+    local.note_pace(tmp_path, policy, "step 3")
+    assert (read(tmp_path / "engine.json"), asked) == (note, [])
+    engine.lost_pace = True
+    for when in ("step 4", "step 5"):
+        local.note_pace(tmp_path, policy, when)
+    assert read(tmp_path / "engine.json") == {**note, "threads_now": 1, "lost_pace": "step 4"}
+    assert local.settle_threads(load_model(workshop() / "toy"), 0, tmp_path)["threads"] == 4
+    assert asked == [1, 1, 1]
+    local.note_pace(tmp_path / "nowhere", object(), "a policy without an engine")

@@ -220,6 +220,8 @@ def test_habits_are_looked_for_in_every_scored_episode_where_they_can_come_up() 
     exact = card_of([decided], decode=weights.decisions, habits={"ask": Habit("guesses aloud", lambda one: False)})
     assert exact["habits"]["ask"]["lapse"] == "guesses aloud"
     assert exact["habits"]["ask"]["lapses"] == 1, "a policy's own decisions count, not what shows of them"
+    named = card_of([decided], decode=weights.decisions, words={"ask": "guesses"})
+    assert named["habits"]["ask"]["lapse"] == "guesses"
 
 
 def test_a_card_of_a_real_evaluation_is_worked_out_again() -> None:

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from banty.errors import InputError, TrainingStopped
 from banty.learn.aggregate import coefficients
-from banty.learn.batches import micro_batches
+from banty.learn.batches import micro_batches, pack
 from banty.learn.head import token_logprobs
 from banty.learn.learner import TorchLearner
+from banty.models.forward import hidden_states
 from banty.models.loading import LanguageModel, LoraSpec, load_model
+from banty.models.packed import Packed
 from banty.policies.engine import LocalEngine, TokenRequest
 from banty.records import AGGREGATIONS, OptimizerSpec, PolicyLoss, SamplingParams, SupervisedLoss, TrainingSample
 
@@ -100,6 +102,31 @@ def test_a_prompt_that_samples_share_is_computed_once_and_changes_nothing(family
     single = [learner_of(tiny_model(family)).logprobs([one])[0] for one in samples]
     for one, other in zip(learner_of(tiny_model(family)).logprobs(samples), single, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_a_beginning_is_shared_only_where_that_saves_operations() -> None:
+    """Sixteen common tokens before thousands: a mask over all of them would cost more than it saves."""
+
+    def shared(num_shared: int, own: int, count: int, hidden: int) -> int:
+        prompt = np.arange(num_shared, dtype=np.int32)
+        made = [sample(str(place), [(num_shared, 1), (own - 1, 0)]) for place in range(count)]
+        rng = np.random.default_rng(0)
+        ids = [np.concatenate([prompt, [place], rng.integers(0, 300, own - 1)]) for place in range(count)]
+        same = [dataclasses.replace(one, token_ids=of.astype(np.int32)) for one, of in zip(made, ids, strict=True)]
+        return pack(same, torch.device("cpu"), hidden).mixer.num_shared
+
+    assert shared(240, 420, 8, 256) == 240
+    assert shared(16, 2000, 2, 256) == 0
+    assert shared(1000, 15_000, 2, 256) == 0
+    assert shared(5000, 3000, 8, 2560) == 5000
+    assert shared(8, 10, 8, 256) == 0
+
+
+def test_masks_are_kept_once_for_all_layers() -> None:
+    mixer = Packed([40, 38, 3], torch.device("cpu"), 50)
+    model = tiny_model("qwen3")
+    hidden_states(model, torch.zeros(50 + 81, dtype=torch.int64), mixer)
+    assert len(mixer._masks) == 2, "one a band, whatever the layers"
 
 
 def test_what_is_trained_is_never_shared_away() -> None:

@@ -7,6 +7,7 @@ import logging
 import pickle
 import shutil
 import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from tests.tiny import FAMILIES, Family, tiny_folder, tiny_model, tiny_module, tiny_tokenizer, write_tiny
 from torch import Tensor
 
+import banty
 from banty.errors import InputError
 from banty.models.loading import LanguageModel, LoraSpec, base_of, load_model
 from banty.models.packaged import PACKAGED, place_of
@@ -655,5 +657,20 @@ def test_a_packaged_model_is_opened_by_its_name_from_anywhere(tmp_path: Path, mo
     assert model.device.type == "cpu"
     assert place_of("nano") == PACKAGED["nano"]
     assert place_of(tmp_path / "nano") == tmp_path / "nano"
+    assert place_of(Path("./nano")) == place_of("./nano") == Path("nano"), (
+        "a folder of one's own is not the packaged one"
+    )
+    with pytest.raises(InputError, match=r"has no config\.json"):
+        load_model("./nano")
     with pytest.raises(InputError, match="or nano, which comes with Banty"):
         load_model("nana")
+
+
+def test_every_file_of_a_packaged_model_is_part_of_the_package() -> None:
+    package = Path(banty.__file__).parent
+    project = tomllib.loads((package.parents[1] / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["banty"]
+    shipped = {file for pattern in patterns for file in package.glob(pattern)}
+    for folder in PACKAGED.values():
+        assert set(folder.iterdir()) <= shipped
+        assert (folder / "model.safetensors").is_file()

@@ -137,6 +137,17 @@ def test_pace_is_lost_after_several_passes_far_slower_than_those_of_their_size()
     assert not pace.is_lost(4096, 0.6), "slow for its size, not slower than another"
 
 
+def test_slowness_is_not_learnt_as_what_is_usual() -> None:
+    pace = Pace()
+    for _ in range(Pace._enough):
+        pace.is_lost(64, 0.01)
+    lost = []
+    for _ in range(Pace.patience):
+        lost += [pace.is_lost(64, 1.0), pace.is_lost(999, 1.0)]
+    assert lost[-2:] == [True, True], "a size never seen before neither ends the streak nor is learnt while it lasts"
+    assert not pace._usual[999]
+
+
 def test_pace_says_nothing_before_it_knows_what_is_usual() -> None:
     pace = Pace()
     assert not any(pace.is_lost(64, seconds) for seconds in [0.01, *[5.0] * (Pace._enough - 1)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -205,6 +206,25 @@ def test_what_is_damaged_is_left_out_and_said(tmp_path: Path) -> None:
     assert "engine.json is damaged" in text
     assert "Episodes cannot be shown" in text
     assert "no gain is shown" in text
+
+
+@pytest.mark.parametrize("number", ["1" * 400, "1e308", "-1e308", "1e16"])
+def test_numbers_no_run_has_are_left_out(tmp_path: Path, number: str) -> None:
+    run = folders.whole_run(tmp_path / "run")
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(f'{{"step": 4, "rollout/success": {number}, "time/step_s": {number}}}\n{{"step": {"9" * 12}}}\n')
+        file.write("[" * 100_000 + "\n")
+    (run / "engine.json").write_text("[" * 100_000)
+    text = check_harmless(write_report(run).read_text()).text
+    assert "2 lines of metrics.jsonl are damaged and left out." in text
+    assert "engine.json is damaged" in text
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    run = folders.whole_run(tmp_path / "run")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is no report; name another file"):
+        write_report(run, tmp_path / "pipe")
 
 
 def test_a_card_with_holes_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:

@@ -138,15 +138,16 @@ def train(
     if not resume:
         run = open_run(resolved, fresh_folder(out, f"train-{Path(recipe).stem}"))
     comparisons = run_training(resolved, run, tasksets, prepared, quiet=as_json)
-    page = write_report(run.path)
     if as_json:
         _print_json(run.read_json("result.json") | {"folder": str(run.path)})
-        return
-    for name, comparison in comparisons.items():
-        show.show_training(console, comparison, name)
-    print(visible(headline(run.path)))
-    print(visible(f"report: {page}"))
-    print(f"run: {run.path}")
+    else:
+        for name, comparison in comparisons.items():
+            show.show_training(console, comparison, name)
+    page = write_report(run.path)  # last: whatever is wrong with it, the result has been said
+    if not as_json:
+        print(visible(headline(run.path)))
+        print(visible(f"report: {page}"))
+        print(f"run: {run.path}")
 
 
 @app.command("eval")

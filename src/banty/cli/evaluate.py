@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from banty.cli.choices import Chosen
+from banty.cli.local import ENGINE_FILE, note_pace
 from banty.cli.progress import Meter
 from banty.cli.running import run_async
 from banty.errors import BantyError, InputError
@@ -39,7 +40,7 @@ def run_eval(
     identity = identity_of(plan, taskset, chosen, cast)
     claim(folder, {"kind": "eval", "options": dict(options), **identity}, resume)
     if chosen.engine:
-        write_json(folder / "engine.json", chosen.engine)
+        write_json(folder / ENGINE_FILE, chosen.engine)
     kept = kept or f"finished episodes are kept; go on with the same command and --out {folder} --resume"
     started = time.perf_counter()
     succeeded = scored = 0
@@ -59,8 +60,12 @@ def run_eval(
         work = evaluate(plan, taskset, cast, store, on_finished, finished)
         rollouts = run_async(work, kept)
     wall_s = time.perf_counter() - started
+    if chosen.engine:
+        note_pace(folder, chosen.policy, "the evaluation")
     played = run_async(run_baselines(plan, taskset), kept) if baselines else {}
-    card = make_card(identity, rollouts, played, wall_s, chosen.decode, taskset.habits())
+    expert = taskset.expert()
+    words = {point: options[1] for point, options in expert.points.items()} if expert else {}
+    card = make_card(identity, rollouts, played, wall_s, chosen.decode, taskset.habits(), words)
     write_json(folder / "card.json", card.data)
     if not any(rollout.scored for rollout in rollouts):
         first = rollouts[0]

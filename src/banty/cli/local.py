@@ -53,7 +53,7 @@ def settle_threads(model: LanguageModel, asked: int, folder: Path | None) -> dic
     if noted is not None and noted.is_file():
         try:
             note = dict(json.loads(noted.read_text()))
-            torch.set_num_threads(max(int(note["threads"]), 1))
+            torch.set_num_threads(max(int(note["threads_now"] if "threads_now" in note else note["threads"]), 1))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{noted} does not say how many threads the run uses: {error}") from error
         return note
@@ -62,13 +62,18 @@ def settle_threads(model: LanguageModel, asked: int, folder: Path | None) -> dic
     return {"threads": threads, "measured": not asked, "torch": torch.__version__, **engine_of(model)}
 
 
-def note_threads(run: Path, step: int) -> None:
-    """Write down where the engine went down to one thread, so that a resumed run goes on with one."""
+def note_pace(folder: Path, policy: object, when: str) -> None:
+    """Once the policy's engine has gone down to one thread: so does everything else, and `folder` says since when, so
+    that what is resumed there goes on with one."""
+    engine = getattr(policy, "engine", None)
+    if engine is None or not engine.lost_pace:
+        return
     import torch
 
-    note = json.loads((run / ENGINE_FILE).read_text())
-    if torch.get_num_threads() != note["threads"]:
-        write_json(run / ENGINE_FILE, {**note, "threads": torch.get_num_threads(), "lost_pace_at_step": step})
+    torch.set_num_threads(1)
+    note = json.loads((folder / ENGINE_FILE).read_text())
+    if "threads_now" not in note:
+        write_json(folder / ENGINE_FILE, {**note, "threads_now": 1, "lost_pace": when})
 
 
 def engine_of(model: LanguageModel) -> Mapping[str, str]:
@@ -84,7 +89,7 @@ def model_opener(
     """
 
     def opened(folder: Path) -> Chosen:
-        given = {"type": "model", "start": str(folder), "dtype": dtype, "device": device, "threads": threads}
+        given = {"type": "model", "start": str(folder.resolve()), "dtype": dtype, "device": device, "threads": threads}
         trained = _trained_as(folder)
         given |= {"max_tokens": max_tokens or trained.max_tokens, "template": dict(trained.template)}
         block = from_mapping(PolicyBlock, given, "options")

@@ -21,6 +21,7 @@ from banty.cli.running import run_async
 from banty.cli.show import number
 from banty.cli.typed import read_answer
 from banty.errors import InputError, PolicyFault
+from banty.evals.suite import PerTaskPolicy
 from banty.records import (
     Capability,
     Completion,
@@ -88,7 +89,10 @@ def play(
         check_roles(taskset, cast)
         others = {role: exit_door.behind(each) for role, each in cast.roles.items()}
         cast = Cast(exit_door.behind(cast.agent), others, params or SamplingParams())
-        spec = EpisodeSpec(taskset.task(split, index, seed))
+        task = taskset.task(split, index, seed)
+        spec = EpisodeSpec(task, rollout_id=f"{task.id}#0")
+        if isinstance(agent, PerTaskPolicy):
+            agent.expect([spec])
         screen.say(HELP if agent is None or screen.part == "user" else "You look on; Ctrl-C leaves.", "dim")
 
         async def episode() -> Rollout:

@@ -14,7 +14,7 @@ from banty.cli.local import (
     ENGINE_FILE,
     check_same_start,
     chosen_model,
-    note_threads,
+    note_pace,
     open_model,
     settle_threads,
     token_policy,
@@ -95,7 +95,7 @@ def tasksets_of(recipe: Recipe, allow_code: bool) -> dict[str, Taskset]:
         return {}
     wanted = {"": {}, **recipe.eval.also}
     return {
-        name: make_taskset(recipe.env.name, with_whole_paths({**recipe.env.options, **changes}), allow_code)
+        name: make_taskset(recipe.env.name, {**recipe.env.options, **changes}, allow_code)
         for name, changes in wanted.items()
     }
 
@@ -112,8 +112,7 @@ def run_training(
         def on_step(report: StepReport) -> None:
             meter.total = report.num_steps
             meter.advance(_progress(report), report.step + 1)
-            if prepared.policy is not None:
-                note_threads(run.path, report.step)
+            note_pace(run.path, trainee.policy, f"step {report.step}")
 
         if isinstance(recipe, RLRecipe):
             assert taskset is not None, "an RL recipe names an environment"
@@ -217,7 +216,8 @@ def with_whole_options(recipe: Recipe) -> Recipe:
         policy = dataclasses.replace(policy, start=_whole(policy.start))
     if recipe.env is not None:
         env = dataclasses.replace(recipe.env, options=with_whole_paths(recipe.env.options))
-        recipe = dataclasses.replace(recipe, env=env)
+        also = {name: with_whole_paths(changes) for name, changes in recipe.eval.also.items()}
+        recipe = dataclasses.replace(recipe, env=env, eval=dataclasses.replace(recipe.eval, also=also))
     if isinstance(recipe, SFTRecipe):
         data = dataclasses.replace(
             recipe.data,
@@ -276,7 +276,13 @@ def check_recipe(recipe: Recipe, tasksets: Mapping[str, Taskset]) -> Prepared:
     if isinstance(recipe, RLRecipe):
         assert taskset is not None, "an RL recipe names an environment"
         check_tasks(recipe.train, taskset, recipe.env.split)
-    for each in tasksets.values():
+    for name, each in tasksets.items():
+        if each.roles:
+            where = f"eval.also.{name}" if name else "env.options"
+            raise InputError(
+                f"{where} makes {each.env} ask for a policy in the role {', '.join(sorted(each.roles))}, and training "
+                "has none to give; choose a user that is scripted"
+            )
         _eval_plan(recipe).check(each)
     return prepared
 
@@ -321,7 +327,7 @@ def _evaluate_on(
         if card.data["num_scored"] == card.data["num_episodes"]:  # else those that errored are tried once more
             return card
     chosen = trainee.chosen(when)
-    return run_eval(
+    card = run_eval(
         _eval_plan(recipe),
         taskset,
         chosen,
@@ -334,3 +340,5 @@ def _evaluate_on(
         quiet=quiet,
         title=f"{when}, {name}" if name else when,
     )
+    note_pace(run.path, trainee.policy, f"the evaluation {when}")
+    return card

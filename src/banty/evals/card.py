@@ -54,11 +54,12 @@ def make_card(
     wall_s: float,
     decode: Decode | None = None,
     habits: Mapping[str, Habit] | None = None,
+    words: Mapping[str, str] | None = None,
 ) -> Card:
     """The card of an evaluation's root rollouts.
 
     `habits` are looked for in each episode; where `decode` reads a habit policy's own decisions out of token ids, those
-    are counted instead.
+    are counted instead. `words` say what a lapse at a decision is.
     """
     by_task: dict[str, list[Rollout]] = {}
     for rollout in rollouts:
@@ -83,7 +84,7 @@ def make_card(
         "components": _component_means(rollouts),
         "baselines": {name: _baseline(trials) for name, trials in baselines.items()},
         "behaviour": _behaviour(rollouts),
-        "habits": _habits(rollouts, decode, habits or {}),
+        "habits": _habits(rollouts, decode, habits or {}, words or {}),
         "cost": _cost(rollouts, wall_s),
         "tasks": tasks,
         "manifest": manifest(),
@@ -117,10 +118,11 @@ def read_card(path: str | Path) -> Card:
 
 
 def _habits(
-    rollouts: Sequence[Rollout], decode: Decode | None, habits: Mapping[str, Habit]
+    rollouts: Sequence[Rollout], decode: Decode | None, habits: Mapping[str, Habit], words: Mapping[str, str]
 ) -> dict[str, dict[str, JSON]]:
     table = observed_habits(rollouts, habits) if decode is None else habit_table(rollouts, decode)
-    return {name: {"lapse": habits[name].lapse, **row} if name in habits else row for name, row in table.items()}
+    known = {**words, **{name: habit.lapse for name, habit in habits.items()}}
+    return {name: {"lapse": known[name], **row} if name in known else row for name, row in table.items()}
 
 
 def observed_habits(rollouts: Sequence[Rollout], habits: Mapping[str, Habit]) -> dict[str, dict[str, JSON]]:

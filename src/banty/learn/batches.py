@@ -67,7 +67,7 @@ class MicroBatch:
         return len(self.ids) - self.mixer.num_padding
 
 
-def pack(samples: Sequence[TrainingSample], device: torch.device) -> MicroBatch:
+def pack(samples: Sequence[TrainingSample], device: torch.device, hidden_size: int) -> MicroBatch:
     """The stream of `samples`; their first token is never trained, since nothing predicts it."""
     trained = [np.flatnonzero(sample.mask) for sample in samples]
     for sample, places in zip(samples, trained, strict=True):
@@ -76,6 +76,8 @@ def pack(samples: Sequence[TrainingSample], device: torch.device) -> MicroBatch:
                 f"the first token of a sample of {sample.rollout_id} is marked as trained; none came before"
             )
     num_shared = _num_shared(samples, trained)
+    if not _pays(num_shared, [len(sample.token_ids) for sample in samples], hidden_size):
+        num_shared = 0
     lengths = [len(sample.token_ids) - num_shared for sample in samples]
     starts = np.cumsum([0, *lengths[:-1]])
     ids = np.concatenate([samples[0].token_ids[:num_shared], *(sample.token_ids[num_shared:] for sample in samples)])
@@ -110,7 +112,21 @@ def _num_shared(samples: Sequence[TrainingSample], trained: Sequence[npt.NDArray
     for sample in samples[1:]:
         different = np.flatnonzero(sample.token_ids[:shared] != first[:shared])
         shared = int(different[0]) if len(different) else shared
-    return shared if shared >= LEAST_SHARED else 0
+    return shared
+
+
+def _pays(num_shared: int, lengths: Sequence[int], hidden_size: int) -> bool:
+    """Whether a layer is computed with fewer operations when the shared tokens are computed once.
+
+    What is saved are the linear maps of the shared tokens, some 24 times hidden_size^2 each. Behind a shared beginning
+    a sample's own tokens attend under a mask, to all of each other, where alone half the pairs are skipped:
+    (own^2 - shared^2) / 2 pairs more, 4 times hidden_size each.
+    """
+    if num_shared < LEAST_SHARED:
+        return False
+    own = [length - num_shared for length in lengths]
+    more_pairs = sum(one**2 - num_shared**2 for one in own) / 2
+    return 24 * hidden_size**2 * num_shared * (len(own) - 1) > 4 * hidden_size * more_pairs
 
 
 def trained_tokens(

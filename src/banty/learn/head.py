@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK_LOGITS = {"cpu": 1 << 20, "cuda": 1 << 26}
-"""How many float32 logits are held at once, at most: on a CPU 4 MiB of them, which stay in its caches."""
+"""How many logits are made at once, at most, held two or three times over in float32: on a CPU so few that they stay in
+its caches."""
 
 
 def token_logprobs(

@@ -88,7 +88,7 @@ class TorchLearner:
         for group in micro_batches(lengths, self._budget):
             chosen = [moved[place] for place in group]
             members = [samples[place] for place in chosen]
-            batch = pack(members, self.model.device)
+            batch = pack(members, self.model.device, self.model.config.hidden_size)
             logprobs, entropy = self._score(batch)
             tokens = trained_tokens(members, [factors[place] for place in chosen], logprobs)
             objective, sums = loss_of(tokens, loss)
@@ -135,7 +135,7 @@ class TorchLearner:
         with self._reference_weights() if reference else contextlib.nullcontext():
             for group in micro_batches([len(sample.token_ids) for sample in samples], self._budget):
                 members = [samples[place] for place in group]
-                logprobs, _ = self._score(pack(members, self.model.device))
+                logprobs, _ = self._score(pack(members, self.model.device, self.model.config.hidden_size))
                 pieces = torch.split(logprobs.cpu(), [int(sample.mask.sum()) for sample in members])
                 for place, piece in zip(group, pieces, strict=True):
                     found[place][samples[place].mask] = piece.numpy()
@@ -150,7 +150,7 @@ class TorchLearner:
             raise InputError(f"layers is {list(layers)}; the model has 0 to {len(self.model.layers)}")
         found = []
         for sample, places in zip(samples, positions, strict=True):
-            batch = pack([sample], self.model.device)
+            batch = pack([sample], self.model.device, self.model.config.hidden_size)
             _, states = hidden_states(self.model, batch.ids, batch.mixer, layers=layers)
             found.append(torch.stack([state[list(places)] for state in states]).float().cpu().numpy())
         return found

@@ -183,7 +183,7 @@ def load_model(
 
 def name_of(folder: Path) -> str:
     """What a model is called: by its folder, or by the run whose weights it is."""
-    return folder.parent.name if folder.name == "weights" and folder.parent.name else folder.name
+    return folder.parent.name if folder.name == "weights" and folder.exists() and folder.parent.name else folder.name
 
 
 def base_of(path: str | Path) -> tuple[str, Path | None]:

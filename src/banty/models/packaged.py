@@ -10,5 +10,8 @@ PACKAGED: Mapping[str, Path] = {"nano": _FOLDER / "nano"}
 
 
 def place_of(model: str | Path) -> Path:
-    """The folder that a packaged model's name stands for; any other folder or hub name as it is."""
-    return PACKAGED.get(str(model), Path(model))
+    """The folder that a packaged model's name stands for; any other folder or hub name as it is.
+
+    A name is text: a `Path`, and text such as `./nano`, is always a folder of the caller's.
+    """
+    return PACKAGED.get(model, Path(model)) if isinstance(model, str) else model

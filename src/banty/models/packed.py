@@ -13,7 +13,7 @@ from torch import Tensor
 from banty.models.forward import delta_rule
 
 QUERY_BLOCK = 1024
-"""Queries behind a shared beginning take a mask; this many rows of it are held at once."""
+"""Queries behind a shared beginning are taken in blocks of so many, each with the keys up to its end and a mask."""
 _BAND = 0.75
 """Sequences down to this share of the longest one's length are padded to it."""
 
@@ -49,6 +49,7 @@ class Packed:
         # The bands' real tokens lie one behind another; this puts them where they belong.
         self._order = torch.empty_like(targets).scatter_(0, targets - num_shared, torch.arange(len(targets)).to(device))
         self._all = self._rows(list(range(len(self.lengths))))
+        self._masks: dict[tuple[int, int, int], Tensor] = {}
 
     def _rows(self, members: Sequence[int]) -> _Band:
         device = self._counts.device
@@ -90,19 +91,26 @@ class Packed:
         outputs = []
         for start in range(0, width, QUERY_BLOCK):
             stop = min(start + QUERY_BLOCK, width)
-            columns = torch.arange(num_shared + stop, device=query.device)
-            hidden = columns > num_shared + torch.arange(start, stop, device=query.device)[:, None]
-            mask = torch.zeros(hidden.shape, dtype=query.dtype, device=query.device)
-            mask = mask.masked_fill_(hidden, float("-inf")).repeat(group, 1)
             block = F.scaled_dot_product_attention(
                 grouped[:, :, :, start:stop].flatten(2, 3),
                 key[:, :, : num_shared + stop],
                 value[:, :, : num_shared + stop],
-                attn_mask=mask,
+                attn_mask=self._mask(start, stop, group, query),
                 scale=scale,
             )
             outputs.append(block.view(num_rows, -1, group, stop - start, dim).flatten(1, 2))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+
+    def _mask(self, start: int, stop: int, group: int, like: Tensor) -> Tensor:
+        """What the queries from `start` to `stop` of a row may not see; one tensor for all layers and bands, since what
+        attention needs again for its gradient is kept."""
+        place = (start, stop, group)
+        if place not in self._masks:
+            columns = torch.arange(self.num_shared + stop, device=like.device)
+            hidden = columns > self.num_shared + torch.arange(start, stop, device=like.device)[:, None]
+            mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
+            self._masks[place] = mask.masked_fill_(hidden, float("-inf")).repeat(group, 1)
+        return self._masks[place]
 
     def recur(self, layer: int, module: Any, mixed: Tensor, write: Tensor, decay: Tensor) -> Tensor:
         outputs: list[Tensor] = []

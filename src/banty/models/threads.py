@@ -54,7 +54,10 @@ class Pace:
     def is_lost(self, size: int, seconds: float) -> bool:
         """Whether the last `patience` passes, this one included, were each `slow` times slower than is usual."""
         usual = self._usual[size]
-        if len(usual) >= self._enough and seconds > self.slow * statistics.median(usual):
+        if len(usual) < self._enough:
+            if not self._streak:  # else what is learnt of a new size would be slowness
+                usual.append(seconds)
+        elif seconds > self.slow * statistics.median(usual):
             self._streak += 1
         else:
             self._streak = 0

@@ -2,9 +2,9 @@
 
 A session keeps what it has computed from turn to turn; prompts that begin alike compute their common beginning once;
 every tick gives each answering session one token. Shapes come from fixed buckets, and who shares a batch decides about
-speed only: draws are each session's own. On a CPU, an engine that has lost its pace to another process goes down to one
-thread. Under a `Gate` ticks happen when all live episodes wait, which makes the
-batches, and so every float, repeatable.
+speed only: draws are each session's own. On a CPU, an engine that loses its pace to another process goes down to one
+thread and says so (`lost_pace`). Under a `Gate` ticks happen when all live episodes wait, which makes the batches, and
+so every float, repeatable.
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ class LocalEngine:
         self.num_sampled = 0
         self._prefill_tokens = prefill_tokens
         self._pace = Pace()
+        self.lost_pace = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{name}")
         self._sessions: dict[str, _Session] = {}
         self._arrived: list[_Answer] = []
@@ -394,8 +395,9 @@ class LocalEngine:
         grid = Grid(slots, rows, [len(piece) for piece in pieces], width)
         began = time.perf_counter()
         hidden, features = hidden_states(self.model, ids.view(-1), grid, layers=layers)
-        if self._pace.is_lost(ids.numel(), time.perf_counter() - began) and self.model.device.type == "cpu":
-            torch.set_num_threads(1)
+        if self.model.device.type == "cpu" and self._pace.is_lost(ids.numel(), time.perf_counter() - began):
+            self.lost_pace = True
+            torch.set_num_threads(1)  # of the thread that ticks
         grid.advance()
         self.num_computed += sum(map(len, pieces))
         return hidden, features

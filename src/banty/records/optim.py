@@ -13,7 +13,8 @@ class OptimizerSpec:
     """AdamW (Loshchilov and Hutter 2019) with the gradient clipped to a global norm first; 0 turns the clip off.
 
     The rate rises linearly over `warmup_steps` updates and, with `decay_steps`, falls linearly to 0 at that update.
-    With a `muon_rate`, the matrices inside the layers step by Muon (Jordan 2024) at that rate, on the same schedule.
+    With a `muon_rate`, the matrices inside the layers (of an adapter too; not the stacked experts of a mixture) step by
+    Muon (Jordan 2024) at that rate, on the same schedule.
     """
 
     learning_rate: float = 3e-4

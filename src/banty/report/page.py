@@ -55,10 +55,14 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 def _check_target(target: Path) -> None:
     if target.is_dir():
         raise InputError(f"{target} is a folder; name a file, such as {target / FILE}")
-    if target.exists():
-        with target.open("rb") as file:
-            if file.read(len(BEGINNING)) != BEGINNING.encode():
-                raise InputError(f"{target} is there and is no report; name another file")
+    if not target.exists():
+        return
+    try:
+        beginning = target.read_bytes()[: len(BEGINNING.encode())] if target.is_file() else b""
+    except OSError as error:
+        raise StoreError(f"{target} cannot be replaced: {error.strerror or error}") from error
+    if beginning != BEGINNING.encode():
+        raise InputError(f"{target} is there and is no report; name another file")
 
 
 def _rendered(source: Source) -> str:

@@ -16,6 +16,8 @@ from banty.report.wording import finite, table
 from banty.rollout import Store
 from banty.runs import RunFolder
 
+_MOST_STEPS = 10**9
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -209,10 +211,10 @@ def _rows(path: Path) -> tuple[tuple[Mapping[str, Any], ...], int]:
     for line in path.read_text(errors="replace").splitlines():
         try:
             row = table(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             row = {}
         step = row.get("step")
-        if isinstance(step, int) and not isinstance(step, bool) and step >= 0:
+        if isinstance(step, int) and not isinstance(step, bool) and 0 <= step < _MOST_STEPS:
             rows[step] = row
         else:
             damaged += 1

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 MISSING = "–"
+_MOST = 1e15
 _CONTROLS = re.compile(
     # controls but tab and newline; direction overrides, which reorder what stands around them; what UTF-8 or XML lack
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
@@ -20,8 +20,9 @@ def visible(text: str) -> str:
 
 
 def finite(value: Any) -> float | None:
-    """The number a file holds, or None for whatever is none: files of a run may be damaged."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    """The number a file holds, or None for whatever is none: files of a run may be damaged. Numbers that sums and axes
+    could overflow on are none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -_MOST <= value <= _MOST:
         return None
     return float(value)
 

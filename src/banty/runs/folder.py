@@ -88,7 +88,7 @@ class RunFolder:
             return json.loads((self.path / name).read_text())
         except FileNotFoundError:
             raise InputError(f"{self.path} has no {name}; the run did not get that far") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{self.path / name} is damaged: {error}") from error
 
     def write_json(self, name: str, value: Any) -> Path:
