@@ -118,12 +118,12 @@ def _vary_text(text: str, rng: np.random.Generator) -> str:
         if words and rng.random() < 0.3:
             words = [*(str(word) for word in rng.choice(_words(), int(rng.integers(1, 5)))), *words]
         found = " ".join(words)
-        if _reading(found) == _reading(text):
+        if reading(found) == reading(text):
             return found
     return text
 
 
-def _reading(text: str) -> tuple[object, ...]:
+def reading(text: str) -> tuple[object, ...]:
     """What the expert makes of a customer's message."""
     first, later = (read([*before, Message("user", text)], False) for before in ((), (Message("user", "Hello."),)))
     said = (first.intent, first.user_id, first.reservation_id, first.date, first.bags, first.reason, later.hint)

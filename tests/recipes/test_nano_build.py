@@ -7,17 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from recipes.nano import corpus, measure
 from recipes.nano.build import Build, train
 from recipes.nano.tokenizer import CORPUS, NUM_RESERVED, VOCABULARY, build_tokenizer
-from recipes.nano.traces import play, player, sample_text, supervised
+from recipes.nano.traces import play, player, reading, sample_text, supervised, vary
 from safetensors.torch import load_file
 
 from banty.chat import Renderer
 from banty.models.packaged import PACKAGED
 from banty.train import sft
+from banty.train.traces import Trace, trace_of
 
 SHORT = Build(hidden=32, layers=2, head_dim=16, mlp=64, clean_updates=4, mixed_updates=2, conversations_per_update=4)
 
@@ -90,6 +92,28 @@ def test_conversations_are_the_same_however_many_processes_make_them(tokenizer: 
     assert len(alone) == 300
     clean = supervised(40, 0.0, tmp_path, 1)
     assert [one.token_ids.tolist() for one in clean] != [one.token_ids.tolist() for one in alone[:40]]
+
+
+def test_other_words_leave_what_the_expert_reads_and_what_the_agent_says() -> None:
+    changed = 0
+    for rollout in play(player(0.0), "train", range(40), 3):
+        trace = trace_of(rollout)
+        other = vary(trace, np.random.default_rng(rollout.task.index))
+        assert [message for message, _ in other.turns] == [message for message, _ in trace.turns]
+        pairs = zip(customer_of(trace), customer_of(other), strict=True)
+        for said, instead in pairs:
+            changed += said != instead
+            assert reading(said) == reading(instead)
+        assert [one for one in other.opening if one.role != "user"] == [
+            one for one in trace.opening if one.role != "user"
+        ]
+        assert vary(trace, np.random.default_rng(rollout.task.index)) == other
+    assert changed > 60
+
+
+def customer_of(trace: Trace) -> list[str]:
+    messages = [*trace.opening, *(message for _, came in trace.turns for message in came)]
+    return [message.content for message in messages if message.role == "user"]
 
 
 def test_a_short_build_runs_resumes_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
