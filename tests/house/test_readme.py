@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -43,6 +44,14 @@ def test_linked_files_exist() -> None:
 
 def test_the_demos_result_is_there_with_intervals_and_n() -> None:
     first_screen = README.split("## Commands")[0]
-    assert len(re.findall(r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", first_screen)) >= 4
-    assert "200 x 4" in first_screen
-    assert "one training seed" in first_screen
+    sentence = " ".join(line.removeprefix("> ") for line in first_screen.splitlines() if line.startswith("> "))
+    found = re.findall(r"(0\.\d\d) \[(0\.\d\d), (0\.\d\d)\]", sentence)
+    before, after, difference = (tuple(map(float, one)) for one in found)
+    assert before[2] < after[1], "the intervals lie apart"
+    assert difference[0] >= 0.3
+    recipe = tomllib.loads((ROOT / "recipes" / "demo.toml").read_text())
+    size = f"{recipe['eval']['num_tasks']} held-out test tasks x {recipe['eval']['num_trials']} trials"
+    assert size in sentence
+    assert f"after {recipe['train']['steps']} steps of RL" in sentence
+    assert "one training seed" in sentence
+    assert len(re.findall(r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", first_screen)) >= 2, "held-out phrasings beside it"
