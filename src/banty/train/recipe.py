@@ -27,8 +27,8 @@ class PolicyBlock:
     """What is trained.
 
     `type="habits"`: a habit policy that lapses with probability `lapse`, or at `lapses[point]` where given, or as the
-    weights in `start` do. `type="model"`: the language model in the Hugging Face folder (or of the hub name) `start`,
-    all of it or, with a `lora_rank`, an adapter; `max_tokens` caps one answer. `threads` is how many cores a CPU run
+    weights in `start` do. `type="model"`: the language model in the Hugging Face folder (or of the hub name) `start`, or
+    `nano`, which comes with Banty; all of it or, with a `lora_rank`, an adapter; `max_tokens` caps one answer. `threads` is how many cores a CPU run
     uses; 0 measures once which number is faster. `template` is passed to the tokenizer's chat template.
     """
 
@@ -47,7 +47,7 @@ class PolicyBlock:
     def check(self) -> None:
         """Raises InputError for values that cannot work."""
         if self.type == "model" and not self.start:
-            raise InputError("policy.start is empty; name the folder of a model, or a hub name such as ORG/NAME")
+            raise InputError("policy.start is empty; name the folder of a model, a hub name such as ORG/NAME, or nano")
         for name, most in (("threads", 1024), ("lora_rank", 1024)):
             if not 0 <= getattr(self, name) <= most:
                 raise InputError(f"policy.{name} is {getattr(self, name)}; it takes 0 to {most}")
