@@ -152,7 +152,7 @@ def train(
 
 @app.command("eval")
 def evaluate(
-    policy: Annotated[str, typer.Argument(help="nano, expert, habits, a baseline, a folder of weights, or an endpoint URL.")],
+    policy: Annotated[str, typer.Argument(help="nano, expert, habits, a baseline, a folder with weights, or a URL.")],
     env: Env = "airline/mini",
     option: Options = None,
     split: Split = "test",

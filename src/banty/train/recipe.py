@@ -27,9 +27,10 @@ class PolicyBlock:
     """What is trained.
 
     `type="habits"`: a habit policy that lapses with probability `lapse`, or at `lapses[point]` where given, or as the
-    weights in `start` do. `type="model"`: the language model in the Hugging Face folder (or of the hub name) `start`, or
-    `nano`, which comes with Banty; all of it or, with a `lora_rank`, an adapter; `max_tokens` caps one answer. `threads` is how many cores a CPU run
-    uses; 0 measures once which number is faster. `template` is passed to the tokenizer's chat template.
+    weights in `start` do. `type="model"`: the language model in the Hugging Face folder (or of the hub name) `start`,
+    or `nano`, which comes with Banty; all of it or, with a `lora_rank`, an adapter; `max_tokens` caps one answer.
+    `threads` is how many cores a CPU run uses; 0 measures once which number is faster. `template` is passed to the
+    tokenizer's chat template.
     """
 
     type: Literal["habits", "model"] = "habits"
