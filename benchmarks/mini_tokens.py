@@ -1,7 +1,7 @@
 """How many tokens `airline/mini` costs under a small vocabulary: the prompt, and an episode after it.
 
-    python benchmarks/mini_tokens.py
-    python benchmarks/mini_tokens.py --num-train 200 --num-eval 100 --vocabulary 1024
+    PYTHONPATH=. python benchmarks/mini_tokens.py
+    PYTHONPATH=. python benchmarks/mini_tokens.py --num-train 200 --num-eval 100 --vocabulary 1024
 
 A byte-level BPE is trained on conversations of the train split (half by the expert, half by a careless agent that
 lapses at three decisions in ten), then conversations of the dev split are counted: system turn with policy and one
@@ -12,21 +12,16 @@ mean expert episode of at most 450.
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from recipes.nano import traces
+from recipes.nano.tokenizer import train_bpe
+from tokenizers import Tokenizer
 
 from banty.chat import render_calls, signature_line
-from banty.envs.airline.expert import AIRLINE_EXPERT
-from banty.envs.airline.tasks import GeneratedTasks
-from banty.models.habits import HabitWeights
-from banty.policies.habits import HabitPolicy
-from banty.policies.scripted import expert_policy
-from banty.records import Message, Policy, Rollout, ToolSchema, take
-from banty.rollout import Cast, collect, plan_groups
+from banty.records import Message, Policy, Rollout, ToolSchema
 
 PROMPT_BUDGET, EPISODE_BUDGET = 300, 450
 CARELESS = 0.3
@@ -48,22 +43,7 @@ _PIECES = (
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int = 2048) -> Tokenizer:
     """A byte-level BPE with the piece rules of nano and the chat markers as tokens of their own."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex("|".join(_PIECES)), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=list(MARKERS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
+    return train_bpe(_PIECES, MARKERS, texts, vocabulary)
 
 
 def render_prompt(system: str, tools: Sequence[ToolSchema]) -> str:
@@ -110,19 +90,17 @@ class Lengths:
 
 def play(policy: Policy, split: str, num_tasks: int) -> list[Rollout]:
     """One episode of each of the split's first tasks of `airline/mini`."""
-    taskset = GeneratedTasks("mini")
-    specs = plan_groups(take(taskset, split, num_tasks), num_trials=1, seed=0)
-    return [tree[0] for tree in asyncio.run(collect(specs, taskset, Cast(policy)))]
+    return traces.play(policy, split, range(num_tasks), seed=0)
 
 
 def expert() -> Policy:
     """The airline's expert, which never lapses."""
-    return expert_policy(AIRLINE_EXPERT)
+    return traces.player(0.0)
 
 
 def careless(lapse: float = CARELESS) -> Policy:
     """The expert that lapses at every decision with this probability."""
-    return HabitPolicy(AIRLINE_EXPERT, HabitWeights.with_lapses(AIRLINE_EXPERT.points, lapse), "careless")
+    return traces.player(lapse)
 
 
 def train_on_play(num_tasks: int, vocabulary: int) -> Tokenizer:

@@ -70,8 +70,8 @@ class Stage(NamedTuple):
     warmup: int
 
 
-def new_model(build: Build, folder: Path, dtype: str) -> LanguageModel:
-    """A random model with the shared tokenizer, as a folder and loaded."""
+def write_start(build: Build, folder: Path) -> None:
+    """The folder of a random model with the shared tokenizer."""
     import transformers
 
     architecture: Any = transformers.Qwen3ForCausalLM
@@ -93,7 +93,6 @@ def new_model(build: Build, folder: Path, dtype: str) -> LanguageModel:
     )
     architecture(config).to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return load_model(folder, dtype=dtype)
 
 
 def train(build: Build, out: Path, *, dtype: str, processes: int) -> LanguageModel:
@@ -101,7 +100,7 @@ def train(build: Build, out: Path, *, dtype: str, processes: int) -> LanguageMod
     runs = {name: _run(out / name, build, dtype) for name in ("clean", "mixed")}
     start = out / "start"
     if not (start / "tokenizer.json").exists():
-        new_model(build, start, dtype)
+        write_start(build, start)
     left = 1.0 - build.clean_updates / build.clean_decay
     stages = (
         Stage("clean", build.clean_updates, 0.0, 0.0, 1.0, build.clean_decay, min(20, build.clean_updates // 10)),

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from banty.cli.show import interval
 from banty.envs.airline.tasks import GeneratedTasks
 from banty.evals import Card, EvalPlan, evaluate, make_card
 from banty.models.loading import load_model
@@ -71,12 +72,9 @@ def sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def shown(interval: Any) -> str:
-    if interval is None:
-        return "-"
-    if interval["low"] is None:
-        return f"{interval['estimate']:.3f}"
-    return f"{interval['estimate']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
+def shown(data: Any) -> str:
+    """An interval as the terminal shows it; a dash for a k nobody measured."""
+    return interval(data) if data else "-"
 
 
 def results_text(cards: dict[str, Card]) -> str:

@@ -10,7 +10,7 @@ template shows a tool as one line, which takes two thirds off the prompt.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,24 +46,33 @@ def build_tokenizer(texts: Iterable[str] | None = None, vocabulary: int = VOCABU
     fast: Any = transformers.PreTrainedTokenizerFast
     specials = [*MARKERS, *TAGS]
     specials += [f"<|reserved_{place}|>" for place in range(len(specials), NUM_RESERVED)]
+    marked = [AddedToken(name, special=name not in TAGS, normalized=False) for name in specials]
+    core = train_bpe(_PIECES, marked, sample_texts() if texts is None else texts, vocabulary)
+    tokenizer = fast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=4096)
+    tokenizer.chat_template = (HERE / "template.jinja").read_text(encoding="utf-8").rstrip("\n")
+    return tokenizer
+
+
+def train_bpe(
+    pieces: Sequence[str], specials: Sequence[str | AddedToken], texts: Iterable[str], vocabulary: int
+) -> Tokenizer:
+    """A byte-level BPE of at most `vocabulary` ids, `specials` first, that never joins what `pieces` set apart."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex("|".join(_PIECES)), behavior="isolated"),
+            pre_tokenizers.Split(Regex("|".join(pieces)), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=[AddedToken(name, special=name not in TAGS, normalized=False) for name in specials],
+        special_tokens=list(specials),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    core.train_from_iterator(sample_texts() if texts is None else texts, trainer)
-    tokenizer = fast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=4096)
-    tokenizer.chat_template = (HERE / "template.jinja").read_text(encoding="utf-8").rstrip("\n")
-    return tokenizer
+    core.train_from_iterator(texts, trainer)
+    return core
 
 
 def sample_texts() -> list[str]:

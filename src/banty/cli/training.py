@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -314,11 +315,18 @@ def _eval_plan(recipe: Recipe) -> EvalPlan:
 def _evaluate(
     recipe: Recipe, tasksets: Mapping[str, Taskset], trainee: Trainee, run: RunFolder, when: str, quiet: bool
 ) -> dict[str, Card]:
-    return {name: _evaluate_on(name, recipe, taskset, trainee, run, when, quiet) for name, taskset in tasksets.items()}
+    chosen = functools.cache(lambda: trainee.chosen(when))  # it hashes the weights
+    return {name: _evaluate_on(name, recipe, taskset, chosen, run, when, quiet) for name, taskset in tasksets.items()}
 
 
 def _evaluate_on(
-    name: str, recipe: Recipe, taskset: Taskset, trainee: Trainee, run: RunFolder, when: str, quiet: bool
+    name: str,
+    recipe: Recipe,
+    taskset: Taskset,
+    choose: Callable[[], Chosen],
+    run: RunFolder,
+    when: str,
+    quiet: bool,
 ) -> Card:
     assert recipe.env is not None, "a taskset is made of an environment"
     folder = run.path / (f"eval-{when}-{name}" if name else f"eval-{when}")
@@ -326,7 +334,7 @@ def _evaluate_on(
         card = read_card(folder)
         if card.data["num_scored"] == card.data["num_episodes"]:  # else those that errored are tried once more
             return card
-    chosen = trainee.chosen(when)
+    chosen = choose()
     card = run_eval(
         _eval_plan(recipe),
         taskset,
@@ -340,5 +348,5 @@ def _evaluate_on(
         quiet=quiet,
         title=f"{when}, {name}" if name else when,
     )
-    note_pace(run.path, trainee.policy, f"the evaluation {when}")
+    note_pace(run.path, chosen.policy, f"the evaluation {when}")
     return card

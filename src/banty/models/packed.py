@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,8 +49,12 @@ class Packed:
         targets = torch.cat([band.targets for band in self._bands])
         # The bands' real tokens lie one behind another; this puts them where they belong.
         self._order = torch.empty_like(targets).scatter_(0, targets - num_shared, torch.arange(len(targets)).to(device))
-        self._all = self._rows(list(range(len(self.lengths))))
         self._masks: dict[tuple[int, int, int], Tensor] = {}
+
+    @functools.cached_property
+    def _all(self) -> _Band:
+        """Every sequence as a row, for recurrent layers."""
+        return self._rows(range(len(self.lengths)))
 
     def _rows(self, members: Sequence[int]) -> _Band:
         device = self._counts.device

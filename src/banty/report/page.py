@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +14,7 @@ from banty.report.headline import how_sampled, sentence
 from banty.report.plots import scale_strip
 from banty.report.source import Source, read_source
 from banty.report.wording import MISSING, interval, number, seconds, visible
+from banty.runs import write_text
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -41,15 +41,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     source = read_source(Path(folder))
     target = Path(out) if out is not None else source.path / FILE
     _check_target(target)
-    page = _rendered(source)
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_text(page, encoding="utf-8")
-        draft.replace(target)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise StoreError(f"could not write {target}: {error.strerror or error}") from error
-    return target
+    return write_text(target, _rendered(source))
 
 
 def _check_target(target: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +13,7 @@ from banty.evals import Card, CardComparison, compare_cards, latest_roots, read_
 from banty.records import Rollout
 from banty.report.wording import finite, table
 from banty.rollout import Store
-from banty.runs import RunFolder
-
-_MOST_STEPS = 10**9
+from banty.runs import RunFolder, read_rows
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,8 @@ def read_source(folder: Path) -> Source:
     run = RunFolder.open(folder)
     recipe, manifest = run.read_json("recipe.json"), run.read_json("manifest.json")
     kind = str(recipe.get("kind") or ("eval" if single else "rl"))
-    rows, damaged = _rows(folder / "metrics.jsonl")
+    log = folder / "metrics.jsonl"
+    rows, damaged = read_rows(log) if log.is_file() else ([], 0)
     if damaged:
         lines = "1 line of metrics.jsonl is" if damaged == 1 else f"{damaged} lines of metrics.jsonl are"
         notes.append(f"{lines} damaged and left out.")
@@ -130,7 +128,7 @@ def read_source(folder: Path) -> Source:
         kind=kind,
         recipe=recipe,
         manifest=manifest,
-        rows=rows,
+        rows=tuple(rows),
         single=single,
         main=_evaluation(folder, "", notes),
         further=tuple(_evaluation(folder, name, notes) for name in _further_names(folder)),
@@ -200,22 +198,3 @@ def _optional(run: RunFolder, name: str, notes: list[str]) -> Mapping[str, Any]:
     except InputError as error:
         notes.append(f"{error}.")
         return {}
-
-
-def _rows(path: Path) -> tuple[tuple[Mapping[str, Any], ...], int]:
-    """The steps of a metric log, of one that was done twice the last, and how many lines are damaged."""
-    if not path.is_file():
-        return (), 0
-    rows: dict[int, Mapping[str, Any]] = {}
-    damaged = 0
-    for line in path.read_text(errors="replace").splitlines():
-        try:
-            row = table(json.loads(line))
-        except (ValueError, RecursionError):
-            row = {}
-        step = row.get("step")
-        if isinstance(step, int) and not isinstance(step, bool) and 0 <= step < _MOST_STEPS:
-            rows[step] = row
-        else:
-            damaged += 1
-    return tuple(rows[step] for step in sorted(rows)), damaged

@@ -1,7 +1,7 @@
 """What a run is on disk: its recipe, its manifest, its metrics, its folder."""
 
-from banty.runs.folder import RunFolder, check_free
-from banty.runs.metrics import MetricLog, read_metrics
+from banty.runs.folder import RunFolder, check_free, write_text
+from banty.runs.metrics import MetricLog, read_metrics, read_rows
 from banty.runs.recipe import from_mapping, load_recipe, read_recipe, to_mapping, toml_value, with_overrides
 
 __all__ = [
@@ -12,7 +12,9 @@ __all__ = [
     "load_recipe",
     "read_metrics",
     "read_recipe",
+    "read_rows",
     "to_mapping",
     "toml_value",
     "with_overrides",
+    "write_text",
 ]

@@ -105,9 +105,14 @@ def check_free(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> Path:
+    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write atomically: a reader sees the old file or the new one. Raises StoreError when it cannot be written."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        draft.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        draft.write_text(text, encoding="utf-8")
         draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)

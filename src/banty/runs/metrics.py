@@ -11,6 +11,8 @@ from typing import Any, BinaryIO
 
 from banty.errors import StoreError
 
+_MOST_STEPS = 10**9
+
 
 class MetricLog:
     """Appends one line a step to a file; a value that is not finite is written as null."""
@@ -30,14 +32,24 @@ class MetricLog:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of a metric log by step; of a step that was done twice the last, and no line cut off by a crash."""
+    return read_rows(path)[0]
+
+
+def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """What `read_metrics` gives, and how many lines are damaged: no table, or without a step any run has."""
     rows: dict[int, dict[str, Any]] = {}
-    for line in path.read_text().splitlines():
+    damaged = 0
+    for line in path.read_text(errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
-            continue
-        rows[row["step"]] = row
-    return [rows[step] for step in sorted(rows)]
+        except (ValueError, RecursionError):
+            row = None
+        step = row.get("step") if isinstance(row, dict) else None
+        if isinstance(step, int) and not isinstance(step, bool) and 0 <= step < _MOST_STEPS:
+            rows[step] = row
+        else:
+            damaged += 1
+    return [rows[step] for step in sorted(rows)], damaged
 
 
 def _at_line_start(file: BinaryIO) -> bool:
