@@ -27,6 +27,7 @@ from banty.cli.progress import Meter
 from banty.learn import memory
 from banty.models import threads
 from banty.models.loading import load_model
+from banty.models.native.compiled import SWITCH
 from banty.rollout import stored_rollouts
 from banty.runs import read_metrics
 
@@ -159,6 +160,7 @@ def test_fine_tuning_ends_with_a_folder_that_explains_itself() -> None:
     assert recipe["data"]["rollouts"] == [str((workshop() / "expert").resolve())]
     engine = read(run / "engine.json")
     assert len(engine.pop("start_sha256")) == 64
+    assert engine.pop("kernels") in ("native", "torch")
     assert engine == {
         "threads": 1,
         "measured": False,
@@ -462,3 +464,15 @@ def test_a_lost_pace_is_noted_and_a_resumed_run_goes_on_with_one_thread(
     assert local.settle_threads(load_model(workshop() / "toy"), 0, tmp_path)["threads"] == 4
     assert asked == [1, 1, 1]
     local.note_pace(tmp_path / "nowhere", object(), "a policy without an engine")
+
+
+def test_a_run_begun_without_kernels_goes_on_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(workshop() / "toy")
+    monkeypatch.setenv(SWITCH, "0")
+    assert local.settle_threads(model, 1, tmp_path)["kernels"] == "torch"
+    monkeypatch.delenv(SWITCH)
+    (tmp_path / "engine.json").write_text(json.dumps({"threads": 1, "kernels": "torch"}))
+    assert "kernels_now" not in local.settle_threads(model, 1, tmp_path)
+    assert os.environ[SWITCH] == "0"
+    (tmp_path / "engine.json").write_text(json.dumps({"threads": 1, "kernels": "native"}))
+    assert local.settle_threads(model, 1, tmp_path)["kernels_now"] == "torch"

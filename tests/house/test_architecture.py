@@ -73,7 +73,7 @@ HEAVY = ("torch", "transformers", "vllm", "ray", "pandas", "duckdb", "tokenizers
 
 
 USE_TORCH = {
-    "models": {"loading", "forward", "packed", "slots", "threads"},
+    "models": {"attention", "compiled", "forward", "layers", "loading", "packed", "slots", "threads"},
     "policies": {"engine", "sampling", "token"},
     "learn": {"batches", "checkpoint", "head", "learner", "losses", "memory", "optimizer"},
 }

@@ -12,10 +12,18 @@ from torch import Tensor
 
 from banty.models.forward import hidden_states
 from banty.models.loading import LanguageModel, LoraSpec
+from banty.models.native.compiled import SWITCH
 from banty.models.packed import Packed
 from banty.models.slots import Grid, Slots
 
 TOLERANCE = 1e-4
+
+
+@pytest.fixture(autouse=True, params=["native", "torch"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything holds with the compiled kernels, where there is a compiler, and without."""
+    if request.param == "torch":
+        monkeypatch.setenv(SWITCH, "0")
 
 
 def sequences(*lengths: int) -> list[list[int]]:

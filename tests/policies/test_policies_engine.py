@@ -13,6 +13,7 @@ from tests.tiny import FAMILIES, Family, tiny_model
 
 from banty.errors import BudgetExhausted, InputError, PolicyFault
 from banty.models.loading import LanguageModel
+from banty.models.native.compiled import SWITCH
 from banty.policies.engine import Generated, LocalEngine, TokenRequest
 from banty.policies.prefixes import shared_prefixes
 from banty.policies.sampling import draw
@@ -20,6 +21,13 @@ from banty.records import SamplingParams, generator
 
 Result = TypeVar("Result")
 STOP = 7
+
+
+@pytest.fixture(autouse=True, params=["native", "torch"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything holds with the compiled kernels, where there is a compiler, and without."""
+    if request.param == "torch":
+        monkeypatch.setenv(SWITCH, "0")
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:

@@ -43,10 +43,12 @@ def token_policy(model: LanguageModel, block: PolicyBlock) -> TokenPolicy:
 def settle_threads(model: LanguageModel, asked: int, folder: Path | None) -> dict[str, JSON]:
     """Use `asked` threads, or those `folder` was begun with, or as many as are found faster now; what to note there.
 
-    A resumed run has to compute with the threads it began with: sums of floats depend on how work is divided.
+    A resumed run has to compute with the threads and kernels it began with: sums of floats depend on how work is
+    divided. Where compiled kernels are gone, `kernels_now` says so.
     """
     import torch
 
+    from banty.models.native.compiled import switch_off
     from banty.models.threads import measured_threads
 
     noted = folder / ENGINE_FILE if folder is not None else None
@@ -56,10 +58,20 @@ def settle_threads(model: LanguageModel, asked: int, folder: Path | None) -> dic
             torch.set_num_threads(max(int(note["threads_now"] if "threads_now" in note else note["threads"]), 1))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{noted} does not say how many threads the run uses: {error}") from error
-        return note
+        if note.get("kernels") == "torch":
+            switch_off()
+        return note if note.get("kernels", "torch") == _kernels(model) else {**note, "kernels_now": _kernels(model)}
     threads = asked or measured_threads(model)
     torch.set_num_threads(threads)
-    return {"threads": threads, "measured": not asked, "torch": torch.__version__, **engine_of(model)}
+    made = {"threads": threads, "measured": not asked, "kernels": _kernels(model), "torch": torch.__version__}
+    return {**made, **engine_of(model)}
+
+
+def _kernels(model: LanguageModel) -> str:
+    """Whose operations the model is computed with; they agree, but not bit for bit."""
+    from banty.models.native.compiled import compiled
+
+    return "torch" if compiled("layers", model.dtype, model.device) is None else "native"
 
 
 def note_pace(folder: Path, policy: object, when: str) -> None:

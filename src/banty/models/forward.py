@@ -15,6 +15,11 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from banty.models.loading import LanguageModel, Layer
+from banty.models.native import layers as native
+
+# Modules whose arithmetic the native kernels know. Only the activation "silu" is, which is all these families use.
+_PLAIN_NORMS = ("Qwen3RMSNorm", "Qwen3MoeRMSNorm")
+_GATED_MLPS = ("Qwen3MLP", "Qwen3MoeMLP", "Qwen3_5MLP", "Qwen3_5MoeMLP")
 
 
 class Mixer(Protocol):
@@ -50,22 +55,38 @@ def hidden_states(
         else:
             hidden = _run_layer(layer, index, hidden, rope, mixer)
         seen[index + 1] = hidden
-    hidden = model.backbone.norm(hidden)
+    hidden = _normed(model.backbone.norm, hidden)
     seen[len(model.layers)] = hidden
     return hidden, [seen[layer] for layer in layers]
 
 
 def _run_layer(layer: Layer, index: int, hidden: Tensor, rope: tuple[Tensor, Tensor], mixer: Mixer) -> Tensor:
     module: Any = layer.module
-    normed = module.input_layernorm(hidden)
+    normed = _normed(module.input_layernorm, hidden)
     if layer.kind == "attention":
         mixed = _attention(module.self_attn, index, normed, rope, mixer)
     else:
         mixed = _gated_delta_net(module.linear_attn, index, normed, mixer)
     hidden = hidden + mixed
-    wide = module.mlp(module.post_attention_layernorm(hidden)[None])  # experts take rows of sequences
-    output: Tensor = hidden + (wide[0] if isinstance(wide, tuple) else wide)[0]
+    output: Tensor = hidden + _mlp(module.mlp, _normed(module.post_attention_layernorm, hidden))
     return output
+
+
+def _mlp(module: Any, hidden: Tensor) -> Tensor:
+    if type(module).__name__ in _GATED_MLPS and native.serve(hidden):
+        narrowed: Tensor = module.down_proj(native.gated(module.gate_proj(hidden), module.up_proj(hidden)))
+        return narrowed
+    wide = module(hidden[None])  # experts take rows of sequences
+    output: Tensor = (wide[0] if isinstance(wide, tuple) else wide)[0]
+    return output
+
+
+def _normed(module: Any, hidden: Tensor, rope: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """The module's norm over the last dimension, then turned by `rope` if given."""
+    if type(module).__name__ in _PLAIN_NORMS and native.serve(hidden):
+        return native.norm(hidden, module.weight, module.variance_epsilon, rope)
+    normed: Tensor = module(hidden)
+    return normed if rope is None else _rotated(normed, rope)
 
 
 def _attention(module: Any, index: int, hidden: Tensor, rope: tuple[Tensor, Tensor], mixer: Mixer) -> Tensor:
@@ -74,10 +95,10 @@ def _attention(module: Any, index: int, hidden: Tensor, rope: tuple[Tensor, Tens
     gate = None
     if module.q_proj.out_features == 2 * module.o_proj.in_features:  # Qwen3.5: each head's query beside its gate
         query, gate = query.view(num_tokens, -1, 2 * dim).chunk(2, dim=-1)
-    query = module.q_norm(query.reshape(num_tokens, -1, dim))
-    key = module.k_norm(module.k_proj(hidden).view(num_tokens, -1, dim))
+    query = _normed(module.q_norm, query.reshape(num_tokens, -1, dim), rope)
+    key = _normed(module.k_norm, module.k_proj(hidden).view(num_tokens, -1, dim), rope)
     value = module.v_proj(hidden).view(num_tokens, -1, dim)
-    output = mixer.attend(index, _rotated(query, rope), _rotated(key, rope), value, module.scaling)
+    output = mixer.attend(index, query, key, value, module.scaling)
     output = output.reshape(num_tokens, -1)
     if gate is not None:
         output = output * torch.sigmoid(gate.reshape(num_tokens, -1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from banty.models.forward import delta_rule
 from banty.models.loading import LanguageModel
+from banty.models.native.attention import Attend, decode_attention
 
 LENGTH_BUCKET = 64
 """Attention reads keys in multiples of this, so that few shapes occur: the CPU library builds a kernel for each."""
@@ -25,12 +28,22 @@ class _Kept:
     second: Tensor
 
 
+@dataclass(frozen=True)
+class _Copied:
+    """That a slot's first `length` tokens are those of another `Slots`' slot, as it was when it was filled."""
+
+    source: Slots
+    slot: int
+    filling: int
+    length: int
+
+
 class Slots:
     """Room for a number of sequences. Attention layers keep keys and values up to a capacity that grows as needed;
     recurrent layers keep the state after a slot's last token, and only that: such a slot cannot be cut short.
 
     Beside the slots there is `scratch`, a place that rows without tokens can stand for to fill a batch up. It moves
-    when slots are reserved.
+    when slots are reserved. `kernel` computes single tokens; None where torch does.
     """
 
     def __init__(self, model: LanguageModel, num_slots: int = 1, capacity: int = LENGTH_BUCKET) -> None:
@@ -38,11 +51,16 @@ class Slots:
         self.num_slots = num_slots
         self.capacity = capacity
         self.lengths = [0] * (num_slots + 1)
+        self._fillings = [0] * (num_slots + 1)  # how often each slot was begun anew
+        self._copied: dict[int, _Copied] = {}
         self._kept = [self._empty(index, num_slots, capacity) for index in range(len(model.layers))]
+        self.kernel = _kernel(model)
 
     def reserve(self, num_slots: int, capacity: int) -> None:
         """Make room for so many slots and tokens; what is kept stays."""
-        capacity = max(self.capacity, -(-capacity // LENGTH_BUCKET) * LENGTH_BUCKET)
+        if capacity > self.capacity:  # by a quarter at least: growing copies everything
+            capacity = -(-max(capacity, self.capacity * 5 // 4) // LENGTH_BUCKET) * LENGTH_BUCKET
+        capacity = max(capacity, self.capacity)
         num_slots = max(self.num_slots, num_slots)
         if (num_slots, capacity) == (self.num_slots, self.capacity):
             return
@@ -53,7 +71,9 @@ class Slots:
                 place = target[: self.num_slots, :, : self.capacity] if attends else target[: self.num_slots]
                 place.copy_(source[: self.num_slots])  # all but the scratch place
             self._kept[index] = new
-        self.lengths += [0] * (num_slots - self.num_slots)  # the scratch place never has a length
+        more = [0] * (num_slots - self.num_slots)
+        self.lengths += more  # the scratch place never has a length
+        self._fillings += more
         self.num_slots, self.capacity = num_slots, capacity
 
     @property
@@ -63,6 +83,8 @@ class Slots:
     def clear(self, slot: int) -> None:
         """Begin a new sequence in `slot`."""
         self.lengths[slot] = 0
+        self._fillings[slot] += 1
+        self._copied.pop(slot, None)
         for index, kept in enumerate(self._kept):
             if self._model.layers[index].kind == "recurrent":
                 kept.first[slot].zero_()
@@ -73,13 +95,18 @@ class Slots:
         if self._model.is_recurrent and length != self.lengths[slot]:
             return False
         self.lengths[slot] = min(length, self.lengths[slot])
+        if slot in self._copied and self._copied[slot].length > length:
+            self._copied[slot] = dataclasses.replace(self._copied[slot], length=length)
         return True
 
     def copy(self, source: Slots, from_slot: int, to_slot: int) -> None:
         """Take over a whole slot, of this or of another `Slots` of the same model."""
         length = source.lengths[from_slot]
         self.reserve(to_slot + 1, length)
+        self.clear(to_slot)
         self.lengths[to_slot] = length
+        if source is not self:
+            self._copied[to_slot] = _Copied(source, from_slot, source._fillings[from_slot], length)
         for index, (theirs, ours) in enumerate(zip(source._kept, self._kept, strict=True)):
             attends = self._model.layers[index].kind == "attention"
             for old, new in ((theirs.first, ours.first), (theirs.second, ours.second)):
@@ -95,6 +122,21 @@ class Slots:
             kept.first[pair] = kept.first[reverse]
             kept.second[pair] = kept.second[reverse]
         self.lengths[one], self.lengths[other] = self.lengths[other], self.lengths[one]
+        for slot, copied in ((one, self._copied.pop(other, None)), (other, self._copied.pop(one, None))):
+            self._fillings[slot] += 1
+            if copied is not None:
+                self._copied[slot] = copied
+
+    def prefixes(self, slots: Sequence[int]) -> tuple[Slots, list[int], list[int]]:
+        """Where the beginnings of `slots` can be read as well, one place for all that were copied from it: the `Slots`
+        and the slot there, and how many tokens, 0 for none. What was begun anew since is not."""
+        found = [self._copied.get(slot) for slot in slots]
+        source = next((one.source for one in found if one is not None), self)
+        usable = [
+            one if one is not None and one.source is source and source._fillings[one.slot] == one.filling else None
+            for one in found
+        ]
+        return source, [one.slot if one else 0 for one in usable], [one.length if one else 0 for one in usable]
 
     def kept(self, layer: int) -> tuple[Tensor, Tensor]:
         """A layer's tensors: keys and values [slots, heads, capacity, dim], or window and state."""
@@ -118,56 +160,98 @@ class Slots:
         return _Kept(window, state)
 
 
+@dataclass(frozen=True)
+class _View:
+    """Which of a layer's tensors a grid reads and writes: `rows` of keys up to `num_keys`, `mask` [rows, width,
+    num_keys]; the `real` tokens of the stream are kept at `write_places` of `write_rows`."""
+
+    rows: slice | Tensor
+    write_rows: Tensor
+    write_places: Tensor
+    real: Tensor
+    num_keys: int
+    mask: Tensor
+
+
+def _kernel(model: LanguageModel) -> Attend | None:
+    """The compiled kernel, if there is one for this model's attention layers."""
+    layers: list[Any] = [layer.module for layer in model.layers if layer.kind == "attention"]
+    config = model.config
+    group = config.num_attention_heads // config.num_key_value_heads
+    return decode_attention(model.head.dtype, model.device, layers[0].self_attn.head_dim, group) if layers else None
+
+
 class Grid:
     """A mixer over `rows` slots of `width` tokens each, which come after what the slots hold.
 
     Row r is slot `rows[r]`, for which there is room, and has `counts[r]` tokens, then padding; a row with none is left
-    as it is. Where the rows
-    are the first slots in order, keys are read in place; otherwise they are gathered. `advance` the slots afterwards.
+    as it is. Single tokens go through the compiled kernel where there is one. Otherwise keys are read in place where
+    the rows are the first slots in order, and gathered where they are not. `advance` the slots afterwards.
     """
 
     def __init__(self, slots: Slots, rows: Sequence[int], counts: Sequence[int], width: int) -> None:
-        device = slots.kept(0)[0].device
+        self._device = slots.kept(0)[0].device
         self._slots, self._rows, self._width = slots, list(rows), width
         self._list_counts = list(counts)
         real_rows = [row for row in rows if row != slots.scratch]
         assert len(real_rows) == len(set(real_rows)), "two rows of a grid would write over each other"
-        starts = [slots.lengths[row] for row in rows]
-        longest = max(start + count for start, count in zip(starts, counts, strict=True))
-        slots.reserve(0, longest)
-        self._num_keys = min(-(-max(longest, 1) // LENGTH_BUCKET) * LENGTH_BUCKET, slots.capacity)
-        self._counts = torch.tensor(counts, device=device)
-        places = torch.arange(width, device=device)
-        grid = torch.tensor(starts, device=device)[:, None] + places
-        self.positions = grid.reshape(-1)
-        real = places < self._counts[:, None]
-        self._write_rows = torch.tensor(rows, device=device)[:, None].expand(-1, width)[real]
-        self._write_places = grid[real]
-        self._real = real.reshape(-1)
-        keys = torch.arange(self._num_keys, device=device)
-        visible = (keys <= grid[..., None]) | (keys == 0)  # padding must see something, or its softmax is not a number
-        self._mask = torch.zeros(visible.shape, device=device, dtype=slots.kept(0)[0].dtype)
-        self._mask.masked_fill_(~visible, float("-inf"))
-        self._in_place = self._rows == list(range(len(self._rows)))
+        self._starts = [slots.lengths[row] for row in rows]
+        self._longest = max(start + count for start, count in zip(self._starts, counts, strict=True))
+        slots.reserve(0, self._longest)
+        self._counts = torch.tensor(counts, device=self._device)
+        places = torch.arange(width, device=self._device)
+        self._places = torch.tensor(self._starts, device=self._device)[:, None] + places
+        self.positions = self._places.reshape(-1)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        if self._width == 1 and self._slots.kernel is not None:
+            source, places = self._kernel_places
+            return self._slots.kernel(query, key, value, self._slots.kept(layer), source.kept(layer), places, scale)
+        view = self._view
         keys, values = self._slots.kept(layer)
-        keys[self._write_rows, :, self._write_places] = key[self._real]
-        values[self._write_rows, :, self._write_places] = value[self._real]
-        if self._in_place:
-            keys, values = keys[: len(self._rows), :, : self._num_keys], values[: len(self._rows), :, : self._num_keys]
-        else:
-            keys, values = keys[self._rows, :, : self._num_keys], values[self._rows, :, : self._num_keys]
+        keys[view.write_rows, :, view.write_places] = key[view.real]
+        values[view.write_rows, :, view.write_places] = value[view.real]
+        keys, values = keys[view.rows, :, : view.num_keys], values[view.rows, :, : view.num_keys]
         num_tokens, num_heads, dim = query.shape
         num_shared = key.shape[1]
         group = num_heads // num_shared
         # The query heads that share a key head become more queries of that head: one wide product instead of a copy.
         folded = query.view(-1, self._width, num_shared, group, dim).permute(0, 2, 3, 1, 4)
         folded = folded.reshape(-1, num_shared, group * self._width, dim)
-        mask = self._mask[:, None].expand(-1, group, -1, -1).reshape(-1, 1, group * self._width, self._num_keys)
+        mask = view.mask[:, None].expand(-1, group, -1, -1).reshape(-1, 1, group * self._width, view.num_keys)
         output = F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scale)
         output = output.view(-1, num_shared, group, self._width, dim).permute(0, 3, 1, 2, 4)
         return output.reshape(num_tokens, num_heads, dim)
+
+    @functools.cached_property
+    def _kernel_places(self) -> tuple[Slots, tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """What the kernel needs to know of each row, and whose prefixes it reads."""
+        source, prefix_slots, prefix_lengths = self._slots.prefixes(self._rows)
+        lengths = [start if count else -1 for start, count in zip(self._starts, self._list_counts, strict=True)]
+        slots, lengths_, prefix_slots_, prefix_lengths_ = torch.tensor(
+            [self._rows, lengths, prefix_slots, prefix_lengths], dtype=torch.int64
+        )
+        return source, (slots, lengths_, prefix_slots_, prefix_lengths_)
+
+    @functools.cached_property
+    def _view(self) -> _View:
+        """What torch's attention needs to know, once for all layers."""
+        num_keys = min(-(-max(self._longest, 1) // LENGTH_BUCKET) * LENGTH_BUCKET, self._slots.capacity)
+        real = torch.arange(self._width, device=self._device) < self._counts[:, None]
+        keys = torch.arange(num_keys, device=self._device)
+        # Padding must see something, or its softmax is not a number.
+        visible = (keys <= self._places[..., None]) | (keys == 0)
+        mask = torch.zeros(visible.shape, device=self._device, dtype=self._slots.kept(0)[0].dtype)
+        rows = torch.tensor(self._rows, device=self._device)
+        in_place = self._rows == list(range(len(self._rows)))
+        return _View(
+            rows=slice(len(self._rows)) if in_place else rows,
+            write_rows=rows[:, None].expand(-1, self._width)[real],
+            write_places=self._places[real],
+            real=real.reshape(-1),
+            num_keys=num_keys,
+            mask=mask.masked_fill_(~visible, float("-inf")),
+        )
 
     def recur(self, layer: int, module: Any, mixed: Tensor, write: Tensor, decay: Tensor) -> Tensor:
         windows, states = self._slots.kept(layer)

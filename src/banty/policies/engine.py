@@ -364,16 +364,23 @@ class LocalEngine:
     def _decode(self, answers: Sequence[_Answer]) -> None:
         """One token for each answer: the state moves over the last one sampled, and the next is drawn."""
         num_rows = _row_bucket(len(answers))
-        self._gather([_session(answer) for answer in answers], num_rows)
-        by_slot = {_session(answer).slot: answer for answer in answers}
-        pieces: list[list[int]] = [[] for _ in range(num_rows)]
-        for slot, answer in by_slot.items():
-            pieces[slot] = [answer.sampled[-1]]
-            _session(answer).held.append(answer.sampled[-1])
         self._slots.reserve(num_rows, 0)
-        hidden, features = self._run(self._slots, range(num_rows), pieces, 1, _layers(answers))
-        rows = sorted(by_slot)
-        self._draw([by_slot[row] for row in rows], hidden, features, rows)
+        if self._slots.kernel is None:  # torch reads keys in place only where they lie at the beginning
+            self._gather([_session(answer) for answer in answers], num_rows)
+        by_slot = {_session(answer).slot: answer for answer in answers}
+        slots = sorted(by_slot)
+        if self._slots.kernel is not None:
+            slots += [self._slots.scratch] * (num_rows - len(slots))
+        else:
+            slots = list(range(num_rows))
+        pieces: list[list[int]] = [[] for _ in slots]
+        for row, slot in enumerate(slots):
+            if slot in by_slot:
+                pieces[row] = [by_slot[slot].sampled[-1]]
+                _session(by_slot[slot]).held.append(by_slot[slot].sampled[-1])
+        hidden, features = self._run(self._slots, slots, pieces, 1, _layers(answers))
+        rows = [row for row, slot in enumerate(slots) if slot in by_slot]
+        self._draw([by_slot[slots[row]] for row in rows], hidden, features, rows)
 
     def _gather(self, sessions: Sequence[_Session], num_rows: int) -> None:
         """See that the answering sessions lie in the first `num_rows` slots."""

@@ -38,17 +38,21 @@ def draw(logits: Tensor, params: Sequence[SamplingParams], uniforms: Sequence[fl
     The inverse of the cumulative distribution at `uniforms`, each in [0, 1). Temperature 0 takes the most likely token,
     with logprob 0. Raises PolicyFault where the model gives no distribution to draw from.
     """
-    greedy = torch.tensor([one.temperature == 0.0 for one in params], device=logits.device)
+    greedy = [one.temperature == 0.0 for one in params]
     temperatures = torch.tensor([one.temperature or 1.0 for one in params], device=logits.device, dtype=torch.float32)
     logprobs = (logits.float() / temperatures[:, None]).log_softmax(-1)
     filtered = [place for place, one in enumerate(params) if one.top_p < 1.0 or one.top_k or one.min_p]
     for place in filtered:
         logprobs[place] = _filtered(logprobs[place], params[place])
-    cumulative = logprobs.double().exp().cumsum(-1)
+    cumulative = logprobs.exp().cumsum(-1, dtype=torch.float64)
     points = torch.tensor(uniforms, dtype=torch.float64, device=logits.device) * cumulative[:, -1]
     tokens = torch.searchsorted(cumulative, points[:, None], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
-    tokens = torch.where(greedy, logits.argmax(-1), tokens)
-    taken = torch.where(greedy, 0.0, logprobs.gather(1, tokens[:, None])[:, 0])
+    if any(greedy):
+        likeliest = torch.tensor(greedy, device=logits.device)
+        tokens = torch.where(likeliest, logits.argmax(-1), tokens)
+        taken = torch.where(likeliest, 0.0, logprobs.gather(1, tokens[:, None])[:, 0])
+    else:
+        taken = logprobs.gather(1, tokens[:, None])[:, 0]
     if not torch.isfinite(taken).all():
         raise PolicyFault(
             "the model gives no distribution to draw from (its output is not finite); are its weights sound?"

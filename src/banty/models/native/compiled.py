@@ -1,0 +1,86 @@
+"""Compiling the C sources beside this file, once for each processor."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+SWITCH = "BANTY_NATIVE"
+_HERE = Path(__file__).parent
+# Sums may be reordered so that they are computed in vectors. Not -ffast-math, which changes the whole process.
+_FLAGS = (
+    *("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"),
+    *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
+)
+_NUMBERS = {torch.bfloat16: ("-DBF16",), torch.float32: ()}
+
+
+def compiled(name: str, dtype: torch.dtype, device: torch.device, defined: Sequence[str] = ()) -> ctypes.CDLL | None:
+    """The library of `NAME.c` for numbers of `dtype`; None where it cannot be had, or not be used."""
+    if device.type != "cpu" or dtype not in _NUMBERS or os.environ.get(SWITCH, "1") == "0":
+        return None
+    return _opened(name, (*_NUMBERS[dtype], *defined))
+
+
+def switch_off() -> None:
+    """Leave this process's work to torch's own operations."""
+    os.environ[SWITCH] = "0"
+
+
+@functools.cache
+def _opened(name: str, defined: tuple[str, ...]) -> ctypes.CDLL | None:
+    compiler = next((found for one in ("cc", "gcc", "clang") if (found := shutil.which(one))), None)
+    if compiler is None:
+        return None
+    try:
+        return ctypes.CDLL(str(_built(compiler, name, defined)))
+    except (OSError, subprocess.SubprocessError):  # a compiler that cannot, such as one without OpenMP
+        return None
+
+
+def _built(compiler: str, name: str, defined: tuple[str, ...]) -> Path:
+    """The library for this source and processor, compiled unless it has been before."""
+    sources = [_HERE / f"{name}.c", _HERE / "numbers.h"]
+    options = [*_FLAGS, *defined]
+    told = "\n".join((*(one.read_text() for one in sources), *options, compiler, platform.machine(), _processor()))
+    file = f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:16]}.so"
+    target = _folder() / file
+    if not target.exists():
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            made = Path(scratch) / file
+            command = [compiler, *options, str(sources[0]), "-o", str(made), "-lm"]
+            subprocess.run(command, check=True, capture_output=True, timeout=120)
+            os.replace(made, target)  # others may be at it too: whole or not at all
+    return target
+
+
+@functools.cache
+def _folder() -> Path:
+    """Where what was compiled is kept: the user's own cache."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "banty"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
+            return folder
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="banty-"))  # a new one: what lies in a shared place may be anybody's
+
+
+def _processor() -> str:
+    """What `-march=native` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))

@@ -1,0 +1,99 @@
+/* What stands between the matrix products of a layer: norms, rotary positions and the gated unit, forward and backward,
+   each in one pass over memory, where a chain of tensor operations makes ten. Rows are divided among threads in order,
+   so results depend on the number of threads alone, and only in the gradients of weights. */
+
+#include "numbers.h"
+
+#include <omp.h>
+
+#define LEAST 32768 /* numbers below which waking other threads costs more than it saves */
+
+static inline float normed(float x, float scale) { return load(store(x * scale)); } /* rounded as the reference does */
+
+static inline float scale_of(const number *x, long dim, float eps) {
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (long d = 0; d < dim; d++) sum += load(x[d]) * load(x[d]);
+    return 1.0f / sqrtf(sum / (float)dim + eps);
+}
+
+/* y = weight * x / rms(x) for rows of [tokens, heads, dim]; then the first `turned` numbers of each, 0 or more, are
+   turned by the angles of its token, cos and sin [tokens, turned]. scales [tokens, heads] are kept for the gradient. */
+void norm(const number *x, const number *weight, const number *cos, const number *sin, number *y, float *scales,
+          long tokens, long heads, long dim, long turned, float eps) {
+    long half = turned / 2;
+#pragma omp parallel for schedule(static) if (tokens * heads * dim >= LEAST)
+    for (long r = 0; r < tokens * heads; r++) {
+        const number *row = x + r * dim, *c = cos + (r / heads) * turned, *s = sin + (r / heads) * turned;
+        number *out = y + r * dim;
+        float scale = scales[r] = scale_of(row, dim, eps);
+#pragma omp simd
+        for (long d = 0; d < half; d++) {
+            float one = load(weight[d]) * normed(load(row[d]), scale);
+            float other = load(weight[d + half]) * normed(load(row[d + half]), scale);
+            out[d] = store(one * load(c[d]) - other * load(s[d]));
+            out[d + half] = store(other * load(c[d + half]) + one * load(s[d + half]));
+        }
+#pragma omp simd
+        for (long d = turned; d < dim; d++) out[d] = store(load(weight[d]) * normed(load(row[d]), scale));
+    }
+}
+
+/* dx [tokens, heads, dim] from the gradient of `norm`'s y; adds to dweight [dim]. Returns 0, or 1 without memory. */
+int norm_backward(const number *x, const number *weight, const number *cos, const number *sin, const number *dout,
+                  const float *scales, number *dx, float *dweight, long tokens, long heads, long dim, long turned) {
+    long half = turned / 2;
+    int threads = tokens * heads * dim >= LEAST ? omp_get_max_threads() : 1;
+    float *space = calloc((size_t)threads * (size_t)dim * 2, sizeof(float));
+    if (!space) return 1;
+#pragma omp parallel num_threads(threads)
+    {
+        float *part = space + 2 * omp_get_thread_num() * dim, *dy = part + dim; /* part of dweight; dy before the turn */
+#pragma omp for schedule(static)
+        for (long r = 0; r < tokens * heads; r++) {
+            const number *row = x + r * dim, *from = dout + r * dim;
+            const number *c = cos + (r / heads) * turned, *s = sin + (r / heads) * turned;
+            number *out = dx + r * dim;
+#pragma omp simd
+            for (long d = 0; d < half; d++) {
+                float one = load(from[d]), other = load(from[d + half]);
+                dy[d] = one * load(c[d]) + other * load(s[d + half]);
+                dy[d + half] = other * load(c[d + half]) - one * load(s[d]);
+            }
+            for (long d = turned; d < dim; d++) dy[d] = load(from[d]);
+            float scale = scales[r], along = 0.0f;
+#pragma omp simd reduction(+ : along)
+            for (long d = 0; d < dim; d++) {
+                float unit = load(row[d]) * scale;
+                along += dy[d] * load(weight[d]) * unit;
+                part[d] += dy[d] * unit;
+            }
+            along /= (float)dim;
+#pragma omp simd
+            for (long d = 0; d < dim; d++)
+                out[d] = store(scale * (dy[d] * load(weight[d]) - load(row[d]) * scale * along));
+        }
+    }
+    for (int t = 0; t < threads; t++) /* in their order */
+        for (long d = 0; d < dim; d++) dweight[d] += space[2 * t * dim + d];
+    free(space);
+    return 0;
+}
+
+/* y = silu(gate) * up, of `count` numbers. */
+void gated(const number *gate, const number *up, number *y, long count) {
+#pragma omp parallel for simd schedule(static) if (parallel : count >= LEAST)
+    for (long i = 0; i < count; i++) {
+        float g = load(gate[i]);
+        y[i] = store(g / (1.0f + exponential(-g)) * load(up[i]));
+    }
+}
+
+void gated_backward(const number *gate, const number *up, const number *dy, number *dgate, number *dup, long count) {
+#pragma omp parallel for simd schedule(static) if (parallel : count >= LEAST)
+    for (long i = 0; i < count; i++) {
+        float g = load(gate[i]), open = 1.0f / (1.0f + exponential(-g)), d = load(dy[i]);
+        dgate[i] = store(d * load(up[i]) * open * (1.0f + g * (1.0f - open)));
+        dup[i] = store(d * g * open);
+    }
+}
