@@ -81,6 +81,16 @@ class StateMachine(RuleBasedStateMachine):
             elif isinstance(record, list):
                 record.append(copy.deepcopy(value))
 
+    @rule(index=states, table=st.sampled_from(TABLES), key=st.sampled_from(KEYS), value=RECORD)
+    def replace(self, index: int, table: str, key: str, value: Any) -> None:
+        state, model = self.both(index)
+        if key not in model[table]:
+            with pytest.raises(KeyError):
+                state.replace(table, key, p=value)
+        elif isinstance(model[table][key], dict):
+            model[table][key]["p"] = copy.deepcopy(value)
+            assert exact(state.replace(table, key, p=copy.deepcopy(value))) == exact(model[table][key])
+
     @rule(index=states, key=st.sampled_from(KEYS))
     def edit_deeply(self, index: int, key: str) -> None:
         state, model = self.both(index)
@@ -293,3 +303,16 @@ def test_what_is_not_there() -> None:
     with pytest.raises(KeyError):
         state.get("no table", "a")
     assert state.touched() == [("rows", "a")]
+
+
+def test_a_replaced_record_shares_its_other_fields_until_it_is_edited() -> None:
+    world = World({"rows": {"a": {"list": [1], "key": 0}}}, "shared")
+    state = State(world)
+    replaced = state.replace("rows", "a", key=1)
+    assert replaced == {"list": [1], "key": 1}
+    assert replaced["list"] is world.tables["rows"]["a"]["list"]
+    state.edit("rows", "a")["list"].append(2)
+    assert state.get("rows", "a") == {"list": [1, 2], "key": 1}
+    assert world.tables["rows"]["a"] == {"list": [1], "key": 0}
+    with pytest.raises(KeyError):
+        state.replace("rows", "b", key=1)

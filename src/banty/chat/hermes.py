@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from banty.chat.block import TOOL_CLOSE, TOOL_OPEN, Block, Malformed
-from banty.chat.strict_json import JsonProblem, Member, ends_in_string, read_object, skip_space
+from banty.chat.strict_json import WHITESPACE, JsonProblem, Member, ends_in_string, read_json, read_object, skip_space
 from banty.chat.toolbox import Given, Toolbox
 from banty.chat.wording import clipped, show
-from banty.records.messages import CallFault, ToolCall
+from banty.records.messages import JSON, CallFault, ToolCall
 
 _NAME = re.compile(r'\s*\{\s*"name"\s*:\s*"([^"\\]{1,100})"')
+_LONE = re.compile(rf"[{WHITESPACE}]*{TOOL_OPEN}([^<]*){TOOL_CLOSE}[{WHITESPACE}]*")
 _SHAPE = 'Write {"name": "…", "arguments": {…}} between tool_call tags.'
 
 
@@ -30,6 +31,9 @@ class Hermes:
 
     def read(self, block: Block, toolbox: Toolbox) -> ToolCall | CallFault:
         body = block.body
+        plain = _read_plain(body)
+        if plain is not None and (call := toolbox.accept(*plain)) is not None:
+            return call
         try:
             name, arguments = _read_members(body)
             given = _read_arguments(body, arguments)
@@ -40,6 +44,25 @@ class Hermes:
             message = f"Tool call is not valid JSON: {problem.reason} at {near}. {_SHAPE}"
             return block.fault("malformed", problem.position, message, self.name_in(block))
         return toolbox.settle(block, name.value, name.position, given)
+
+
+def lone_call(text: str, toolbox: Toolbox) -> ToolCall | None:
+    """The call of a message that is one right call and nothing else, as most are; None: the message is to be parsed."""
+    match = _LONE.fullmatch(text)
+    plain = _read_plain(match[1]) if match else None
+    return toolbox.accept(*plain) if plain else None
+
+
+def _read_plain(body: str) -> tuple[str, dict[str, JSON]] | None:
+    """Name and arguments of a body with nothing unusual to it; None leaves it to the reading that knows positions."""
+    try:
+        value = read_json(body)
+    except JsonProblem:
+        return None
+    if not isinstance(value, dict) or value.keys() != {"name", "arguments"}:
+        return None
+    name, arguments = value["name"], value["arguments"]
+    return (name, arguments) if isinstance(name, str) and isinstance(arguments, dict) else None
 
 
 def _read_members(body: str) -> tuple[Member, Member]:

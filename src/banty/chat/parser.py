@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from banty.chat.block import Block
-from banty.chat.hermes import Hermes
+from banty.chat.hermes import Hermes, lone_call
 from banty.chat.qwen_xml import QwenXml
 from banty.chat.stream import Piece, Splitter, Syntax, TextGatherer
 from banty.chat.toolbox import Check, Toolbox
@@ -62,7 +62,10 @@ def parse(
     still read the type from the schema. `starts_in_reasoning` says that the prompt ended with an opening `<think>`;
     a text that then never closes it is all reasoning. Calls have no id: the wire has none.
     """
-    parser = call_parser(tools, format, check=check, starts_in_reasoning=starts_in_reasoning)
+    toolbox = Toolbox(tools, check)
+    if format == "hermes" and not starts_in_reasoning and (call := lone_call(text, toolbox)) is not None:
+        return Message("assistant", calls=(call,))
+    parser = _Parser(toolbox, syntax_of(format), starts_in_reasoning)
     parser.feed(text)
     return parser.finish()
 
@@ -134,6 +137,8 @@ class _Parser:
             self._faults.append(found)
 
     def _unreadable(self, block: Block) -> CallFault | None:
+        if block.ending == "closed" and block.nested < 0:
+            return None
         body = block.body
         name = self._syntax.name_in(block)
         call = f"The call to '{name}'" if name else "The call"
@@ -143,10 +148,8 @@ class _Parser:
         if block.ending == "interrupted":
             message = f"{call} has no closing tag before the next call begins. Not executed; write it again."
             return block.fault("malformed", len(body), message, name)
-        if block.nested >= 0:
-            message = f"{call} has an opening tool_call tag inside a value. Not executed; keep such tags out of values."
-            return block.fault("malformed", block.nested - block.start - len(block.opener), message, name)
-        return None
+        message = f"{call} has an opening tool_call tag inside a value. Not executed; keep such tags out of values."
+        return block.fault("malformed", block.nested - block.start - len(block.opener), message, name)
 
 
 def in_order(message: Message) -> Sequence[ToolCall | CallFault]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from banty.chat.block import Block
 from banty.chat.coerce import coerce
-from banty.chat.validate import check, resolve
+from banty.chat.validate import check, quick_check, resolve
 from banty.chat.wording import clipped, listed, nearest
 from banty.errors import InputError
 from banty.records.messages import JSON, CallFault, FaultKind, ToolCall, ToolSchema
@@ -17,6 +17,7 @@ Check = Literal["names", "schema"]
 """`names`: only the tool and its parameters' names are checked. `schema`: every value too."""
 
 _MOST_PROBLEMS = 5
+_MOST_KEPT = 1024
 
 
 class Given(NamedTuple):
@@ -35,6 +36,7 @@ class _Parameters:
     others: JSON  # the schema of parameters that are not listed; False refuses them
     across: Mapping[str, JSON]  # keywords about several parameters at once
     root: JSON
+    quick: Mapping[str, Callable[[JSON], bool]]  # what a value of each parameter passes only if nothing is wrong
 
     def schema(self, name: str) -> JSON:
         return self.properties.get(name, self.others)
@@ -58,7 +60,18 @@ class Toolbox:
                 raise InputError(f"Two tools are named {tool.name!r}; give each its own name")
             self._tools[tool.name] = tool
         self._check = check
-        self._parameters: dict[str, _Parameters] = {}
+
+    def accept(self, name: str, arguments: Mapping[str, JSON]) -> ToolCall | None:
+        """The call that `settle` would make of typed arguments, at a fraction of its cost; None: ask `settle`."""
+        if name not in self._tools:
+            return None
+        parameters = _parameters_of(self._tools[name])
+        if parameters.across or not all(each in arguments for each in parameters.required):
+            return None
+        for each, value in arguments.items():
+            if each not in parameters.quick or (self._check == "schema" and not parameters.quick[each](value)):
+                return None
+        return ToolCall(name, arguments)
 
     def settle(
         self, block: Block, name: str, name_position: int, given: Sequence[Given], *, as_text: bool = False
@@ -66,7 +79,7 @@ class Toolbox:
         """The call, or one fault that lists everything wrong with it. With `as_text` each value is its wire text."""
         if name not in self._tools:
             return block.fault("unknown_tool", name_position, self._not_found(name), name)
-        parameters = self._parameters_of(name)
+        parameters = _parameters_of(self._tools[name])
         problems = list(self._wrong_names(name_position, parameters, given))
         arguments: dict[str, JSON] = {}
         for each in given:
@@ -117,10 +130,21 @@ class Toolbox:
             message += f" {_usage(tool, parameters)}"
         return f"{message} Correct it and call again."
 
-    def _parameters_of(self, tool: str) -> _Parameters:
-        if tool not in self._parameters:
-            self._parameters[tool] = _read_parameters(self._tools[tool].parameters)
-        return self._parameters[tool]
+
+_KEPT: dict[int, tuple[ToolSchema, _Parameters]] = {}
+
+
+def _parameters_of(tool: ToolSchema) -> _Parameters:
+    """What a schema says of its parameters, read once: a toolbox lives for one message, a tool for many episodes.
+
+    Kept by identity, since equal schemas may list their parameters in another order, and so in other words.
+    """
+    kept = _KEPT.get(id(tool))
+    if kept is None:
+        if len(_KEPT) >= _MOST_KEPT:
+            _KEPT.clear()
+        kept = _KEPT[id(tool)] = (tool, _read_parameters(tool.parameters))  # the tool too, so that its id stays its own
+    return kept[1]
 
 
 def _read_parameters(root: JSON) -> _Parameters:
@@ -135,7 +159,8 @@ def _read_parameters(root: JSON) -> _Parameters:
                 properties[name] = {"anyOf": [properties[name], schema]} if name in properties else schema
             if keyword == "allOf":
                 required += [name for name in inner.get("required", ()) if name not in required]
-    return _Parameters(properties, required, top.get("additionalProperties", False), across, root)
+    quick = {name: quick_check(schema, root) for name, schema in properties.items() if schema is not False}
+    return _Parameters(properties, required, top.get("additionalProperties", False), across, root, quick)
 
 
 def _followed(schema: JSON, root: JSON) -> Mapping[str, JSON]:

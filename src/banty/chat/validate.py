@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 
 from banty.chat.wording import TYPES, alternatives, at, child, listed, nearest, show
@@ -26,6 +26,14 @@ def check(value: JSON, schema: JSON, *, path: str = "", root: JSON = None) -> li
     `root` is the schema that `$ref` is looked up in, where it is not `schema` itself; `path` names the value.
     """
     return _check(value, schema, path, schema if root is None else root, frozenset())
+
+
+def quick_check(schema: JSON, root: JSON) -> Callable[[JSON], bool]:
+    """A test made once from a schema: a value it passes is one that `check` has nothing to say about.
+
+    It knows the keywords that tools mostly consist of, and passes nothing where there are others: ask `check` then.
+    """
+    return _quick(schema, root, _REFERENCES_FOLLOWED)
 
 
 def allowed_types(schema: JSON, root: JSON) -> frozenset[str]:
@@ -61,6 +69,41 @@ def resolve(root: JSON, ref: JSON) -> JSON:
             return None
         found = found[part]
     return found
+
+
+_ANNOTATIONS = frozenset({"title", "description", "default", "examples"})
+_OF_OBJECTS = frozenset({"type", "properties", "required", "additionalProperties"})
+_REFERENCES_FOLLOWED = 3  # one inside the other; a schema may refer to itself
+_EXACT = {"string": str, "integer": int, "boolean": bool}
+
+
+def _quick(schema: JSON, root: JSON, refs_left: int) -> Callable[[JSON], bool]:
+    if not isinstance(schema, Mapping):
+        return _undecided
+    keywords = schema.keys() - _ANNOTATIONS
+    match {"required": [], **schema}:
+        case {"$ref": ref} if len(keywords) == 1 and refs_left:
+            return _quick(resolve(root, ref), root, refs_left - 1)
+        case {"type": "string" | "integer" | "boolean" as kind} if len(keywords) == 1:
+            exact = _EXACT[kind]
+            return lambda value: type(value) is exact
+        case {"type": "string", "enum": list(choices)} if len(keywords) == 2:
+            return lambda value: type(value) is str and value in choices
+        case {"type": "array", "items": items} if len(keywords) == 2:
+            fits = _quick(items, root, refs_left)
+            return lambda value: type(value) is list and all(map(fits, value))
+        case {"type": "object", "properties": dict(properties), "required": list(required)} if keywords <= _OF_OBJECTS:
+            members = {key: _quick(each, root, refs_left) for key, each in properties.items()}
+            return lambda value: (
+                type(value) is dict
+                and all(key in value for key in required)
+                and all(key in members and members[key](member) for key, member in value.items())
+            )
+    return _undecided
+
+
+def _undecided(value: JSON) -> bool:
+    return False
 
 
 def _check(value: JSON, schema: JSON, path: str, root: JSON, refs: frozenset[str]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 Record = TypeVar("Record")
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str).encode
 _MODULUS = 1 << 128
 _DELETED: Any = object()
 
@@ -41,7 +42,7 @@ class World:
 
 def record_digest(table: str, key: str, record: Any) -> int:
     """A 128-bit digest of one record in its place; equal JSON (25 and 25.0 differ), equal digest."""
-    text = json.dumps([table, key, record], sort_keys=True, separators=(",", ":"), default=str)
+    text = _encode([table, key, record])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "big")
 
 
@@ -49,15 +50,17 @@ class State:
     """One episode's state.
 
     Reading is free. To change a record call `edit` *every time*, also for a record edited before: the hash looks
-    again only at what `edit`, `put` and `delete` have named since it was last asked for.
+    again only at what `edit`, `replace`, `put` and `delete` have named since it was last asked for.
     """
 
     def __init__(self, world: World) -> None:
         self.world = world
         self._overlay: dict[tuple[str, str], Any] = {}
+        self._shared: set[tuple[str, str]] = set()  # overlay records that share fields with others
         self._dirty: set[tuple[str, str]] = set()
         self._contribution: dict[tuple[str, str], int] = {}
         self._sum = 0
+        self._hash = ""
 
     def get(self, table: str, key: str) -> Any:
         """The record, not to be mutated, or None."""
@@ -77,19 +80,37 @@ class State:
             record = self._overlay[place] = copy.deepcopy(self.world.tables[table][key])
         elif record is _DELETED:
             raise KeyError(key)
+        elif place in self._shared:
+            record = self._overlay[place] = copy.deepcopy(record)
+            self._shared.remove(place)
         self._dirty.add(place)
         return record
 
+    def replace(self, table: str, key: str, /, **fields: Any) -> Any:
+        """The record, a dictionary, with these fields exchanged or added; not to be mutated.
+
+        Cheaper than `edit`, since the other fields are shared with the record as it was, not copied. The state owns
+        what it is given. Raises KeyError where there is no record.
+        """
+        record = self.get(table, key)
+        if record is None:
+            raise KeyError(key)
+        changed = {**record, **fields}
+        self.put(table, key, changed)
+        self._shared.add((table, key))
+        return changed
+
     def put(self, table: str, key: str, record: Any) -> None:
         """Insert or replace a record; the state owns it from here on."""
-        self._overlay[table, key] = record
-        self._dirty.add((table, key))
+        place = (table, key)
+        self._overlay[place] = record
+        self._shared.discard(place)
+        self._dirty.add(place)
 
     def delete(self, table: str, key: str) -> None:
         if self.get(table, key) is None:
             raise KeyError(key)
-        self._overlay[table, key] = _DELETED
-        self._dirty.add((table, key))
+        self.put(table, key, _DELETED)
 
     def keys(self, table: str) -> Iterator[str]:
         """All keys of a table as it stands: the world's in their order, then new ones in theirs."""
@@ -113,8 +134,10 @@ class State:
             contribution = new - self.world.digest(*place)
             self._sum = (self._sum + contribution - self._contribution.get(place, 0)) % _MODULUS
             self._contribution[place] = contribution
-        self._dirty.clear()
-        return f"{self.world.tag}:{self._sum:032x}"
+        if self._dirty or not self._hash:
+            self._dirty.clear()
+            self._hash = f"{self.world.tag}:{self._sum:032x}"
+        return self._hash
 
     def fork(self) -> State:
         """An independent copy; costs what has been touched."""
@@ -125,4 +148,5 @@ class State:
         other._dirty = set(self._dirty)
         other._contribution = dict(self._contribution)
         other._sum = self._sum
+        other._hash = self._hash
         return other

@@ -57,6 +57,7 @@ class Tool:
     function: Callable[..., Any]
     check: Callable[[Mapping[str, JSON]], dict[str, Any]]
     inline: bool
+    awaited: bool
     takes_host: bool
 
 
@@ -91,6 +92,7 @@ class ToolEnv:
                 function=method,
                 check=argument_checker(method) if checks else _names_checker(schema),
                 inline=mark["inline"],
+                awaited=inspect.iscoroutinefunction(method),
                 takes_host="host" in inspect.signature(method).parameters,
             )
         cls.tools = found
@@ -176,7 +178,7 @@ class ToolEnv:
         if entry.takes_host:
             arguments["host"] = host
         try:
-            if inspect.iscoroutinefunction(entry.function):
+            if entry.awaited:
                 result = await entry.function(self, **arguments)
             elif entry.inline:
                 result = entry.function(self, **arguments)

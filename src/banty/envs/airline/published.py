@@ -21,10 +21,11 @@ from banty.records import JSON, Baselines, Env, Task
 
 @dataclass(frozen=True)
 class PublishedCase:
-    """The private data of a published task."""
+    """The private data of a published task; `scenario` is what its customer is told."""
 
     world: AirlineWorld
     task: Tau2Task
+    scenario: str
 
 
 class PublishedTasks(AirlineTasks):
@@ -65,7 +66,8 @@ class PublishedTasks(AirlineTasks):
         return {**super().provenance, "world": load_world(self._folder).tag, "tasks_sha256": self._tasks.sha256}
 
     def make(self, split: str, index: int, rng: np.random.Generator) -> PublishedCase:
-        return PublishedCase(load_world(self._folder), self._tasks.split(split)[index])
+        task = self._tasks.split(split)[index]
+        return PublishedCase(load_world(self._folder), task, _scenario(task))
 
     def public(self, data: PublishedCase) -> Mapping[str, JSON]:
         return {"task_id": data.task.id}
@@ -73,7 +75,7 @@ class PublishedTasks(AirlineTasks):
     def episode(self, task: Task) -> Env:
         case: PublishedCase = task.data
         gold = Gold(case.task, process=False)
-        return AirlineDesk(case.world, self._make_customer(case.task), gold, self._shown, self._grade)
+        return AirlineDesk(case.world, self._make_customer(case.scenario), gold, self._shown, self._grade)
 
     def baselines(self) -> Baselines:
         """Played with the silent customer, which costs nothing."""
@@ -83,8 +85,7 @@ class PublishedTasks(AirlineTasks):
     def describe(self, data: PublishedCase) -> JSON:
         return [dict(data.task.raw), self._shown.policy]
 
-    def _make_customer(self, task: Tau2Task) -> Customer:
-        scenario = _scenario(task)
+    def _make_customer(self, scenario: str) -> Customer:
         return SilentCustomer(scenario) if self._customer == "silent" else ModelCustomer(self._guidelines, scenario)
 
 

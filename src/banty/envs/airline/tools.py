@@ -45,9 +45,9 @@ class AirlineTools(ToolEnv):
         return CallResult(call.name, call.arguments, output, effect, error, before, self.state.hash())
 
     def _run(self, name: str, arguments: Mapping[str, JSON]) -> tuple[str, str]:
-        entry = self.tools.get(name)
-        if entry is None or entry.schema not in self.offered():
+        if not self.accepts(name):
             return f"Error: {self.unknown_tool(name)}", "unknown_tool"
+        entry = self.tools[name]
         try:
             checked = entry.check(arguments)
         except ToolError as refused:

@@ -43,14 +43,6 @@ def _copied(value: Any) -> Any:
     return value
 
 
-def _own(state: State, table: str, key: str) -> Any:
-    """The record to change: `State.edit`, with a copy that is some ten times faster than `deepcopy`."""
-    record = state.get(table, key)
-    if record is not None and record is state.world.tables[table].get(key):
-        state.put(table, key, _copied(record))
-    return state.edit(table, key)
-
-
 def _typed(shape: TypeAdapter[Any], name: str, value: Any) -> Any:
     try:
         return shape.validate_python(value)
@@ -124,8 +116,9 @@ def book_reservation(
     _check_payments(user, payments, price)
     _deduct(state, user_id, payments)
     for leg in legs:
-        cell = _own(state, "cells", cell_key(leg["flight_number"], leg["date"]))
-        cell["available_seats"][cabin] -= len(people)
+        seats = find_cell(state, leg["flight_number"], leg["date"])["available_seats"]
+        left = {**seats, cabin: seats[cabin] - len(people)}
+        state.replace("cells", cell_key(leg["flight_number"], leg["date"]), available_seats=left)
     reservation = {
         "reservation_id": reservation_id,
         "user_id": user_id,
@@ -143,7 +136,7 @@ def book_reservation(
         "status": None,
     }
     state.put("reservations", reservation_id, reservation)
-    _own(state, "users", user_id)["reservations"].append(reservation_id)
+    state.replace("users", user_id, reservations=[*find_user(state, user_id)["reservations"], reservation_id])
     return json.dumps(reservation)
 
 
@@ -166,24 +159,30 @@ def _deduct(state: State, user_id: str, payments: list[dict[str, Any]]) -> None:
     """A certificate goes whole; given twice, the second is missing, the call fails and the first is gone."""
     for payment in payments:
         payment_id = payment["payment_id"]
-        source = find_user(state, user_id)["payment_methods"][payment_id]["source"]
+        methods = find_user(state, user_id)["payment_methods"]
+        source = methods[payment_id]["source"]
         if source == "gift_card":
-            _own(state, "users", user_id)["payment_methods"][payment_id]["amount"] -= payment["amount"]
+            _charge(state, user_id, payment_id, payment["amount"])
         elif source == "certificate":
-            del _own(state, "users", user_id)["payment_methods"][payment_id]
+            left = {name: method for name, method in methods.items() if name != payment_id}
+            state.replace("users", user_id, payment_methods=left)
+
+
+def _charge(state: State, user_id: str, payment_id: str, price: Any) -> None:
+    methods = find_user(state, user_id)["payment_methods"]
+    charged = {**methods[payment_id], "amount": methods[payment_id]["amount"] - price}
+    state.replace("users", user_id, payment_methods={**methods, payment_id: charged})
 
 
 @refusing
 def cancel_reservation(state: State, reservation_id: Any) -> str:
-    find_reservation(state, reservation_id)
-    reservation = _own(state, "reservations", reservation_id)
-    history = reservation["payment_history"]
+    history = find_reservation(state, reservation_id)["payment_history"]
     # Every cancellation doubles the history, so an agent that never stops cancelling would take all memory.
     if 2 * len(history) > _MOST_PAYMENTS:
         raise ToolError("the payment history is too long")
-    history += [{"payment_id": entry["payment_id"], "amount": -entry["amount"]} for entry in history]
-    reservation["status"] = "cancelled"
-    return json.dumps(reservation)
+    refunds = [{"payment_id": entry["payment_id"], "amount": -entry["amount"]} for entry in history]
+    cancelled = state.replace("reservations", reservation_id, payment_history=[*history, *refunds], status="cancelled")
+    return json.dumps(cancelled)
 
 
 @refusing
@@ -193,7 +192,7 @@ def send_certificate(state: State, user_id: Any, amount: Any) -> str:
     if payment_id is None:
         raise ToolError("Too many certificates")
     certificate = {"source": "certificate", "id": payment_id, "amount": _typed(BALANCE, "amount", amount)}
-    _own(state, "users", user_id)["payment_methods"][payment_id] = certificate
+    state.replace("users", user_id, payment_methods={**methods, payment_id: certificate})
     return f"Certificate {payment_id} added to user {user_id} with amount {amount}."
 
 
@@ -213,7 +212,7 @@ def _settle(state: State, user_id: str, payment_id: Any, price: Any) -> list[dic
     if price == 0:
         return []
     if method["source"] == "gift_card":
-        _own(state, "users", user_id)["payment_methods"][payment_id]["amount"] -= price
+        _charge(state, user_id, payment_id, price)
     return [{"payment_id": payment_id, "amount": _typed(DOLLARS, "amount", price)}]
 
 
@@ -225,11 +224,14 @@ def update_reservation_baggages(
     find_user(state, before["user_id"])
     price = BAG_FEE * max(0, nonfree_baggages - before["nonfree_baggages"])
     entries = _settle(state, before["user_id"], payment_id, price)
-    reservation = _own(state, "reservations", reservation_id)
-    reservation["payment_history"] += entries
-    reservation["total_baggages"] = _copied(total_baggages)
-    reservation["nonfree_baggages"] = nonfree_baggages
-    return json.dumps(reservation)
+    changed = state.replace(
+        "reservations",
+        reservation_id,
+        payment_history=[*before["payment_history"], *entries],
+        total_baggages=_copied(total_baggages),
+        nonfree_baggages=nonfree_baggages,
+    )
+    return json.dumps(changed)
 
 
 @refusing
@@ -246,14 +248,17 @@ def update_reservation_flights(state: State, reservation_id: Any, cabin: Any, fl
     legs = []
     for item in items:
         old = kept.get((item["flight_number"], item["date"]))
-        legs.append(dict(old) if old is not None else _leg(state, item, cabin, passengers))
+        legs.append(old if old is not None else _leg(state, item, cabin, passengers))
     difference = sum(leg["price"] for leg in legs) - sum(leg["price"] for leg in before["flights"])
     entries = _settle(state, before["user_id"], payment_id, difference * passengers)
-    reservation = _own(state, "reservations", reservation_id)
-    reservation["payment_history"] += entries
-    reservation["flights"] = legs
-    reservation["cabin"] = _copied(cabin)
-    return json.dumps(reservation)
+    changed = state.replace(
+        "reservations",
+        reservation_id,
+        payment_history=[*before["payment_history"], *entries],
+        flights=legs,
+        cabin=_copied(cabin),
+    )
+    return json.dumps(changed)
 
 
 @refusing
@@ -262,6 +267,5 @@ def update_reservation_passengers(state: State, reservation_id: Any, passengers:
     people = _items(PASSENGERS, "passengers", passengers)
     if len(passengers) != len(find_reservation(state, reservation_id)["passengers"]):
         raise ToolError("Number of passengers does not match")
-    reservation = _own(state, "reservations", reservation_id)
-    reservation["passengers"] = _copied(passengers) if people is None else people
-    return json.dumps(reservation)
+    stored = _copied(passengers) if people is None else people
+    return json.dumps(state.replace("reservations", reservation_id, passengers=stored))
