@@ -73,7 +73,18 @@ HEAVY = ("torch", "transformers", "vllm", "ray", "pandas", "duckdb", "tokenizers
 
 
 USE_TORCH = {
-    "models": {"attention", "compiled", "forward", "layers", "loading", "packed", "slots", "threads"},
+    "models": {
+        "attention",
+        "compiled",
+        "forward",
+        "layers",
+        "loading",
+        "packed",
+        "slots",
+        "threads",
+        "tiles",
+        "treeattention",
+    },
     "policies": {"engine", "sampling", "token"},
     "learn": {"batches", "checkpoint", "head", "learner", "losses", "memory", "optimizer"},
 }

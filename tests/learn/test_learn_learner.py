@@ -21,9 +21,7 @@ from banty.learn.aggregate import coefficients
 from banty.learn.batches import micro_batches, pack
 from banty.learn.head import token_logprobs
 from banty.learn.learner import TorchLearner
-from banty.models.forward import hidden_states
 from banty.models.loading import LanguageModel, LoraSpec, load_model
-from banty.models.packed import Packed
 from banty.policies.engine import LocalEngine, TokenRequest
 from banty.records import AGGREGATIONS, OptimizerSpec, PolicyLoss, SamplingParams, SupervisedLoss, TrainingSample
 
@@ -104,40 +102,31 @@ def test_a_prompt_that_samples_share_is_computed_once_and_changes_nothing(family
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-def test_a_beginning_is_shared_only_where_that_saves_operations() -> None:
-    """Sixteen common tokens before thousands: a mask over all of them would cost more than it saves."""
+def test_a_beginning_is_shared_only_where_that_saves_enough() -> None:
+    """A branch makes smaller products: sixteen tokens of two samples are not worth one."""
 
-    def shared(num_shared: int, own: int, count: int, hidden: int) -> int:
+    def passed(num_shared: int, count: int) -> int:
         prompt = np.arange(num_shared, dtype=np.int32)
-        made = [sample(str(place), [(num_shared, 1), (own - 1, 0)]) for place in range(count)]
         rng = np.random.default_rng(0)
-        ids = [np.concatenate([prompt, [place], rng.integers(0, 300, own - 1)]) for place in range(count)]
-        same = [dataclasses.replace(one, token_ids=of.astype(np.int32)) for one, of in zip(made, ids, strict=True)]
-        return pack(same, torch.device("cpu"), hidden).mixer.num_shared
+        ids = [np.concatenate([prompt, [place], rng.integers(0, 300, 99)]).astype(np.int32) for place in range(count)]
+        made = [sample(str(place), [(num_shared, 1), (99, 0)]) for place in range(count)]
+        same = [dataclasses.replace(one, token_ids=of) for one, of in zip(made, ids, strict=True)]
+        return pack(same, torch.device("cpu")).num_tokens
 
-    assert shared(240, 420, 8, 256) == 240
-    assert shared(16, 2000, 2, 256) == 0
-    assert shared(1000, 15_000, 2, 256) == 0
-    assert shared(5000, 3000, 8, 2560) == 5000
-    assert shared(8, 10, 8, 256) == 0
-
-
-def test_masks_are_kept_once_for_all_layers() -> None:
-    mixer = Packed([40, 38, 3], torch.device("cpu"), 50)
-    model = tiny_model("qwen3")
-    hidden_states(model, torch.zeros(50 + 81, dtype=torch.int64), mixer)
-    assert len(mixer._masks) == 2, "one a band, whatever the layers"
+    assert passed(16, 2) == 2 * 116
+    assert passed(64, 2) == 64 + 2 * 100
+    assert passed(16, 8) == 16 + 8 * 100
 
 
-def test_what_is_trained_is_never_shared_away() -> None:
-    """Two samples alike in all but their end, and two that are the same: what is trained counts for each."""
-    first = sample("a", [(30, 20)])
-    other = dataclasses.replace(first, token_ids=np.where(np.arange(50) < 45, first.token_ids, 7).astype(np.int32))
-    for samples in ([first, other], [first, first]):
+def test_what_is_trained_and_shared_counts_for_each() -> None:
+    """Two samples alike in all but their end, and two that are the same."""
+    first = sample("a", [(70, 20)])
+    other = dataclasses.replace(first, token_ids=np.where(np.arange(90) < 85, first.token_ids, 7).astype(np.int32))
+    for samples, unique in (([first, other], 85 + 2 * 5), ([first, first], 90)):
         learner = learner_of(tiny_model("qwen3"))
         metrics = learner.forward_backward(samples, SupervisedLoss())
         assert metrics["tokens"] == 40
-        assert metrics["passed_tokens"] == 30 + 2 * 20
+        assert (metrics["passed_tokens"], metrics["flat_tokens"]) == (unique, 180)
         parts = [gradients(tiny_model("qwen3"), [one], SupervisedLoss()) for one in samples]
         assert_same(learner.gradients, {name: (value + parts[1][name]) / 2 for name, value in parts[0].items()})
 
@@ -381,12 +370,22 @@ def test_features_are_hidden_states_at_places() -> None:
 
 def test_micro_batches_keep_the_budget_and_lose_nobody() -> None:
     lengths = [5, 9, 3, 3, 8, 1, 1, 10]
-    groups = micro_batches(lengths, 10)
+    rng = np.random.default_rng(0)
+    unlike = [rng.integers(0, 300, length) for length in lengths]
+    groups = micro_batches(unlike, 10)
     assert sorted(place for group in groups for place in group) == list(range(8))
     assert all(sum(lengths[place] for place in group) <= 10 for group in groups)
-    assert len(groups) == 5
     with pytest.raises(InputError, match="micro_batch_tokens"):
-        micro_batches([3, 11], 10)
+        micro_batches([unlike[0], rng.integers(0, 300, 11)], 10)
+
+
+def test_micro_batches_keep_together_what_begins_alike() -> None:
+    """Two groups of four, mixed: prompts of 100 tokens, 20 of each sample's own, room for one group's tree."""
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(0, 300, 100) for _ in range(2)]
+    mixed = [np.concatenate([prompts[place % 2], [place], rng.integers(0, 300, 19)]) for place in range(8)]
+    assert sorted(micro_batches(mixed, 180)) == [[0, 2, 4, 6], [1, 3, 5, 7]]
+    assert len(micro_batches(mixed, 180, least_saved=1000)) == 8
 
 
 def test_a_checkpoint_of_another_shape_is_refused_and_changes_nothing(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from banty.learn.memory import available_bytes, check_fits, training_bytes
 from banty.models.forward import hidden_states
 from banty.models.loading import LanguageModel, LoraSpec
 from banty.models.packed import Packed
+from banty.models.tree import token_tree
 from banty.records import OptimizerSpec, SupervisedLoss
 
 GIB = 1024**3
@@ -54,7 +55,7 @@ def test_a_real_pass_keeps_at_least_what_is_estimated(family: Family, lora: Lora
     for num_tokens in (64, 256):
         ids = torch.arange(num_tokens) % 256
         with kept_for_the_gradient(model) as held:
-            hidden, _ = hidden_states(model, ids, Packed([num_tokens], ids.device))
+            hidden, _ = hidden_states(model, ids, Packed(token_tree([ids.numpy()]), ids.device))
         estimated, real = activations(model, num_tokens), sum(held.values())
         assert hidden.requires_grad
         assert estimated <= real, "an estimate from below: else a pass that fits would be refused"

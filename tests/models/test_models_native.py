@@ -183,7 +183,7 @@ def test_without_a_compiler_torch_does_the_work(
         broken.write_text("#!/bin/sh\nexit 1\n")
         broken.chmod(broken.stat().st_mode | stat.S_IXUSR)
     assert decode_attention(torch.float32, CPU, 64, 2) is None
-    assert not layers.serve(torch.zeros(1))
+    assert layers.library(torch.zeros(1)) is None
 
 
 @needs_compiler

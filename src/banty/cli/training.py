@@ -266,11 +266,11 @@ def check_recipe(recipe: Recipe, tasksets: Mapping[str, Taskset]) -> Prepared:
         prepared = Prepared(policy)
         if isinstance(recipe, SFTRecipe):
             samples = supervised_samples(recipe.data, policy.renderer)
-            lengths = [len(sample.token_ids) for sample in samples]
-            micro_batches(lengths, recipe.learner.micro_batch_tokens)
-            if max(lengths) > model.max_tokens:
+            sequences = [sample.token_ids for sample in samples]
+            micro_batches(sequences, recipe.learner.micro_batch_tokens)
+            if (longest := max(map(len, sequences))) > model.max_tokens:
                 raise InputError(
-                    f"a conversation has {max(lengths)} tokens, and {model.name} has positions for {model.max_tokens}; "
+                    f"a conversation has {longest} tokens, and {model.name} has positions for {model.max_tokens}; "
                     "leave it out, or cut it"
                 )
             prepared = Prepared(policy, samples)

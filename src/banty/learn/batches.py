@@ -14,45 +14,48 @@ from torch import Tensor
 from banty.errors import InputError
 from banty.learn.losses import TrainedTokens
 from banty.models.packed import Packed
+from banty.models.tree import LEAST_SAVED, common_length, order, token_tree
 from banty.records import TrainingSample
 
-LEAST_SHARED = 16
-"""A common beginning shorter than this is not worth computing apart."""
 STREAM_BUCKET, TRAINED_BUCKET = 512, 256
 """Streams and trained tokens are padded to multiples of these: kernels are built once a shape, and building them costs
 more than the padding."""
 
 
-def micro_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Which samples go together so that no group has more than `budget` tokens; first fit, longest first.
+def micro_batches(
+    sequences: Sequence[npt.NDArray[np.integer]], budget: int, least_saved: int = LEAST_SAVED
+) -> list[list[int]]:
+    """Which sequences go together so that none of the groups' trees has more than `budget` tokens. Those that begin
+    alike are neighbours.
 
-    Raises InputError for a sample longer than the budget.
+    Raises InputError for a sequence longer than the budget.
     """
     groups: list[list[int]] = []
-    room: list[int] = []
-    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
-        length = lengths[place]
+    room = 0
+    for place in order(sequences):
+        length = len(sequences[place])
         if length > budget:
             raise InputError(
                 f"a training sample has {length} tokens, and a micro-batch takes {budget}; raise "
                 "learner.micro_batch_tokens, or shorten episodes (train.max_tokens, train.max_turns)"
             )
-        group = next((group for group, left in enumerate(room) if left >= length), None)
-        if group is None:
+        saved = common_length(sequences[groups[-1][-1]], sequences[place]) if groups else 0
+        more = length - (saved if saved >= least_saved else 0)  # at most: the rest of the group may share more
+        if more > room:
             groups.append([])
-            room.append(budget)
-            group = len(groups) - 1
-        groups[group].append(place)
-        room[group] -= length
+            more, room = length, budget
+        groups[-1].append(place)
+        room -= more
     return [sorted(group) for group in groups]
 
 
 @dataclass
 class MicroBatch:
-    """Samples packed one after another, behind the tokens that all of them begin with.
+    """Samples merged into one stream, in which what several begin with stands once.
 
     `predicting` are the places in the stream whose hidden state gives a trained token, `targets` those tokens' ids;
-    behind the first `num_trained` they are padding, so that shapes repeat from batch to batch.
+    behind the first `num_trained` they are padding, so that shapes repeat from batch to batch. The samples one by one
+    have `num_flat` tokens.
     """
 
     ids: Tensor
@@ -61,13 +64,14 @@ class MicroBatch:
     targets: Tensor
     temperatures: Tensor
     num_trained: int
+    num_flat: int
 
     @property
     def num_tokens(self) -> int:
         return len(self.ids) - self.mixer.num_padding
 
 
-def pack(samples: Sequence[TrainingSample], device: torch.device, hidden_size: int) -> MicroBatch:
+def pack(samples: Sequence[TrainingSample], device: torch.device, least_saved: int = LEAST_SAVED) -> MicroBatch:
     """The stream of `samples`; their first token is never trained, since nothing predicts it."""
     trained = [np.flatnonzero(sample.mask) for sample in samples]
     for sample, places in zip(samples, trained, strict=True):
@@ -75,58 +79,24 @@ def pack(samples: Sequence[TrainingSample], device: torch.device, hidden_size: i
             raise InputError(
                 f"the first token of a sample of {sample.rollout_id} is marked as trained; none came before"
             )
-    num_shared = _num_shared(samples, trained)
-    if not _pays(num_shared, [len(sample.token_ids) for sample in samples], hidden_size):
-        num_shared = 0
-    lengths = [len(sample.token_ids) - num_shared for sample in samples]
-    starts = np.cumsum([0, *lengths[:-1]])
-    ids = np.concatenate([samples[0].token_ids[:num_shared], *(sample.token_ids[num_shared:] for sample in samples)])
-    # What is trained first in a sample may be predicted by the last shared token.
-    predicting = np.concatenate(
-        [np.where(one == num_shared, num_shared, start + one) - 1 for start, one in zip(starts, trained, strict=True)]
-    )
+    tree = token_tree([sample.token_ids for sample in samples], least_saved)
+    predicting = np.concatenate([places[one - 1] for places, one in zip(tree.places, trained, strict=True)])
     targets = np.concatenate([sample.token_ids[one] for sample, one in zip(samples, trained, strict=True)])
     temperatures = np.repeat([sample.temperature for sample in samples], [len(places) for places in trained])
 
     def padded(values: npt.NDArray[Any], bucket: int, fill: int = 0) -> Tensor:
         return torch.as_tensor(np.pad(values, (0, -len(values) % bucket), constant_values=fill), device=device)
 
-    stream = padded(ids.astype(np.int64), STREAM_BUCKET)
+    stream = padded(tree.ids, STREAM_BUCKET)
     return MicroBatch(
         ids=stream,
-        mixer=Packed(lengths, device, num_shared, len(stream) - len(ids)),
+        mixer=Packed(tree, device, len(stream) - len(tree.ids)),
         predicting=padded(predicting, TRAINED_BUCKET),
         targets=padded(targets.astype(np.int64), TRAINED_BUCKET),
         temperatures=padded(temperatures.astype(np.float32), TRAINED_BUCKET, 1),
         num_trained=len(targets),
+        num_flat=tree.num_flat,
     )
-
-
-def _num_shared(samples: Sequence[TrainingSample], trained: Sequence[npt.NDArray[np.int64]]) -> int:
-    """How many tokens all samples begin with, none of them trained and none a sample's last; 0 where it is few."""
-    if len(samples) < 2:
-        return 0
-    first = samples[0].token_ids
-    shared = min(len(sample.token_ids) for sample in samples) - 1
-    shared = min([shared, *(int(places[0]) for places in trained if len(places))])
-    for sample in samples[1:]:
-        different = np.flatnonzero(sample.token_ids[:shared] != first[:shared])
-        shared = int(different[0]) if len(different) else shared
-    return shared
-
-
-def _pays(num_shared: int, lengths: Sequence[int], hidden_size: int) -> bool:
-    """Whether a layer is computed with fewer operations when the shared tokens are computed once.
-
-    What is saved are the linear maps of the shared tokens, some 24 times hidden_size^2 each. Behind a shared beginning
-    a sample's own tokens attend under a mask, to all of each other, where alone half the pairs are skipped:
-    (own^2 - shared^2) / 2 pairs more, 4 times hidden_size each.
-    """
-    if num_shared < LEAST_SHARED:
-        return False
-    own = [length - num_shared for length in lengths]
-    more_pairs = sum(one**2 - num_shared**2 for one in own) / 2
-    return 24 * hidden_size**2 * num_shared * (len(own) - 1) > 4 * hidden_size * more_pairs
 
 
 def trained_tokens(

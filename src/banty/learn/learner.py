@@ -30,10 +30,9 @@ class TorchLearner:
     """Trains a model's trainable parameters, all of them or an adapter's.
 
     Masters, gradients and moments are float32 whatever the model computes in; a bfloat16 model gets its masters rounded
-    after each update. `micro_batch_tokens` bounds what one pass holds, and changes nothing else. Samples are packed, a
-    recurrent layer's state is reset between them, only trained tokens reach the output projection, and `recompute`
-    trades time for the memory of activations. With `keep_reference` the weights it starts from stay at hand for a KL
-    term.
+    after each update. `micro_batch_tokens` bounds what one pass holds, and changes nothing else. What samples begin
+    with in common is computed once, only trained tokens reach the output projection, and `recompute` trades time for
+    the memory of activations. With `keep_reference` the weights it starts from stay at hand for a KL term.
     """
 
     def __init__(
@@ -83,21 +82,21 @@ class TorchLearner:
             moved = [place for place, sample in enumerate(samples) if np.any(sample.advantages * factors[place])]
         else:
             moved = [place for place, sample in enumerate(samples) if np.any(factors[place])]
-        totals: defaultdict[str, float] = defaultdict(float, loss=0.0, tokens=0.0, passed_tokens=0.0)
-        lengths = [len(samples[place].token_ids) for place in moved]
-        for group in micro_batches(lengths, self._budget):
+        whole = ("loss", "tokens", "passed_tokens", "flat_tokens")
+        totals: defaultdict[str, float] = defaultdict(float, dict.fromkeys(whole, 0.0))
+        for group in micro_batches([samples[place].token_ids for place in moved], self._budget):
             chosen = [moved[place] for place in group]
             members = [samples[place] for place in chosen]
-            batch = pack(members, self.model.device, self.model.config.hidden_size)
+            batch = pack(members, self.model.device)
             logprobs, entropy = self._score(batch)
             tokens = trained_tokens(members, [factors[place] for place in chosen], logprobs)
             objective, sums = loss_of(tokens, loss)
             objective.backward()
             self._keep_gradients()
-            for name, value in {**sums, "entropy": float(entropy.sum()), "passed_tokens": batch.num_tokens}.items():
+            sums |= {"entropy": float(entropy.sum()), "passed_tokens": batch.num_tokens, "flat_tokens": batch.num_flat}
+            for name, value in sums.items():
                 totals[name] += value
         num_tokens = max(totals["tokens"], 1.0)
-        whole = ("loss", "tokens", "passed_tokens")
         return {name: value if name in whole else value / num_tokens for name, value in sorted(totals.items())}
 
     def optim_step(self) -> Mapping[str, float]:
@@ -133,9 +132,9 @@ class TorchLearner:
         self._check(samples)
         found = [np.zeros(len(sample.token_ids), dtype=np.float32) for sample in samples]
         with self._reference_weights() if reference else contextlib.nullcontext():
-            for group in micro_batches([len(sample.token_ids) for sample in samples], self._budget):
+            for group in micro_batches([sample.token_ids for sample in samples], self._budget):
                 members = [samples[place] for place in group]
-                logprobs, _ = self._score(pack(members, self.model.device, self.model.config.hidden_size))
+                logprobs, _ = self._score(pack(members, self.model.device))
                 pieces = torch.split(logprobs.cpu(), [int(sample.mask.sum()) for sample in members])
                 for place, piece in zip(group, pieces, strict=True):
                     found[place][samples[place].mask] = piece.numpy()
@@ -150,7 +149,7 @@ class TorchLearner:
             raise InputError(f"layers is {list(layers)}; the model has 0 to {len(self.model.layers)}")
         found = []
         for sample, places in zip(samples, positions, strict=True):
-            batch = pack([sample], self.model.device, self.model.config.hidden_size)
+            batch = pack([sample], self.model.device)
             _, states = hidden_states(self.model, batch.ids, batch.mixer, layers=layers)
             found.append(torch.stack([state[list(places)] for state in states]).float().cpu().numpy())
         return found

@@ -73,7 +73,7 @@ def _run_layer(layer: Layer, index: int, hidden: Tensor, rope: tuple[Tensor, Ten
 
 
 def _mlp(module: Any, hidden: Tensor) -> Tensor:
-    if type(module).__name__ in _GATED_MLPS and native.serve(hidden):
+    if type(module).__name__ in _GATED_MLPS and native.library(hidden) is not None:
         narrowed: Tensor = module.down_proj(native.gated(module.gate_proj(hidden), module.up_proj(hidden)))
         return narrowed
     wide = module(hidden[None])  # experts take rows of sequences
@@ -83,7 +83,7 @@ def _mlp(module: Any, hidden: Tensor) -> Tensor:
 
 def _normed(module: Any, hidden: Tensor, rope: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """The module's norm over the last dimension, then turned by `rope` if given."""
-    if type(module).__name__ in _PLAIN_NORMS and native.serve(hidden):
+    if type(module).__name__ in _PLAIN_NORMS and native.library(hidden) is not None:
         return native.norm(hidden, module.weight, module.variance_epsilon, rope)
     normed: Tensor = module(hidden)
     return normed if rope is None else _rotated(normed, rope)

@@ -1,157 +1,112 @@
-"""Sequences packed one after another into a stream, for training: each sees itself, and a beginning all may share."""
+"""Sequences merged into a tree of tokens, for training: each sees itself alone, and what several begin with is computed
+once."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from banty.models.forward import delta_rule
-
-QUERY_BLOCK = 1024
-"""Queries behind a shared beginning are taken in blocks of so many, each with the keys up to its end and a mask."""
-_BAND = 0.75
-"""Sequences down to this share of the longest one's length are padded to it."""
+from banty.models.tree import TokenTree
+from banty.models.treeattention import Triangles, layout, rows, tree_attention
 
 
 @dataclass(frozen=True)
-class _Band:
-    """Sequences of similar lengths as rows: where in the stream their tokens lie [rows, width], padding reading the
-    row's first token again; which of [rows * width] are real, and where in the stream those belong."""
+class _Level:
+    """The nodes that are equally many branches from the beginning, as rows; `parents` are their rows a level above."""
 
-    places: Tensor
-    real: Tensor
-    targets: Tensor
+    rows: Triangles
+    counts: Tensor
+    parents: Tensor
 
 
 class Packed:
-    """A mixer over a stream: `num_shared` tokens that every sequence begins with, the rest of each, `lengths` long, in
-    order, and `num_padding` tokens of no sequence.
+    """A mixer over the stream of a `TokenTree` and `num_padding` tokens of no sequence behind it.
 
-    Attention runs over rows of similar lengths; a recurrent layer takes each sequence as a row of its own that begins
-    with the state after the shared tokens, or an empty one. Nothing leaks from one into the next.
+    Attention is computed for the pairs that may see each other, in parts on a CPU and by FlexAttention on a GPU. A
+    recurrent layer takes each node as a row that begins with the state its parent ended with. Nothing leaks from one
+    sequence into another.
     """
 
-    def __init__(self, lengths: Sequence[int], device: torch.device, num_shared: int = 0, num_padding: int = 0) -> None:
-        self.lengths = list(lengths)
-        self.num_shared, self.num_padding = num_shared, num_padding
-        shared, padding = torch.arange(num_shared, device=device), torch.zeros(num_padding, device=device).long()
-        own = (num_shared + torch.arange(one, device=device) for one in self.lengths)
-        self.positions = torch.cat([shared, *own, padding])
-        counts = torch.tensor(self.lengths, device=device)
-        self._starts, self._counts = num_shared + counts.cumsum(0) - counts, counts
-        self._bands = [self._rows(band) for band in _bands(self.lengths)]
-        targets = torch.cat([band.targets for band in self._bands])
-        # The bands' real tokens lie one behind another; this puts them where they belong.
-        self._order = torch.empty_like(targets).scatter_(0, targets - num_shared, torch.arange(len(targets)).to(device))
-        self._masks: dict[tuple[int, int, int], Tensor] = {}
-
-    @functools.cached_property
-    def _all(self) -> _Band:
-        """Every sequence as a row, for recurrent layers."""
-        return self._rows(range(len(self.lengths)))
-
-    def _rows(self, members: Sequence[int]) -> _Band:
-        device = self._counts.device
-        chosen = torch.tensor(members, device=device)
-        counts, starts = self._counts[chosen], self._starts[chosen]
-        columns = torch.arange(int(counts.max()), device=device)
-        inside = columns < counts[:, None]
-        places = torch.where(inside, starts[:, None] + columns, starts[:, None])
-        return _Band(places, inside.flatten().nonzero()[:, 0], places[inside])
+    def __init__(self, tree: TokenTree, device: torch.device, num_padding: int = 0) -> None:
+        self._tree, self._device, self.num_padding = tree, device, num_padding
+        self._num_tokens = len(tree.ids) + num_padding
+        padding = torch.zeros(num_padding, device=device, dtype=torch.int64)
+        self.positions = torch.cat((torch.as_tensor(tree.positions, device=device), padding))
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        outputs = []
-        shared = slice(0, self.num_shared)
-        for band in self._bands:
-            rows = [_gather(tensor, band.places) for tensor in (query, key, value)]
-            mixed = self._attend_rows(rows, (key[shared], value[shared]), scale)
-            outputs.append(mixed.transpose(1, 2).flatten(0, 1).index_select(0, band.real))
-        parts = [torch.cat(outputs).index_select(0, self._order), query.new_zeros(self.num_padding, *query.shape[1:])]
-        if self.num_shared:
-            pieces = [tensor[shared].transpose(0, 1)[None] for tensor in (query, key, value)]
-            parts.insert(0, _causal(pieces, scale)[0].transpose(0, 1))
-        return torch.cat(parts)
+        if query.device.type == "cpu":
+            return tree_attention(query, key, value, self._layout, scale)
+        return self.flex(_compiled_flex(), query, key, value, scale)
 
-    def _attend_rows(self, rows: Sequence[Tensor], shared: tuple[Tensor, Tensor], scale: float) -> Tensor:
-        """[rows, heads, width, dim] from queries, keys and values of that shape; each row sees the shared tokens and
-        its own up to itself."""
-        num_shared = self.num_shared
-        if not num_shared:
-            return _causal(rows, scale)
-        query, key, value = rows
-        num_rows, num_heads, width, dim = query.shape
-        key, value = (
-            torch.cat((one.transpose(0, 1)[None].expand(num_rows, -1, -1, -1), own), dim=2)
-            for one, own in zip(shared, (key, value), strict=True)
-        )
-        # Query heads that share a key head become more queries of that head, which is several times faster on a CPU.
-        group = num_heads // key.shape[1]
-        grouped = query.view(num_rows, -1, group, width, dim)
-        outputs = []
-        for start in range(0, width, QUERY_BLOCK):
-            stop = min(start + QUERY_BLOCK, width)
-            block = F.scaled_dot_product_attention(
-                grouped[:, :, :, start:stop].flatten(2, 3),
-                key[:, :, : num_shared + stop],
-                value[:, :, : num_shared + stop],
-                attn_mask=self._mask(start, stop, group, query),
-                scale=scale,
-            )
-            outputs.append(block.view(num_rows, -1, group, stop - start, dim).flatten(1, 2))
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
-
-    def _mask(self, start: int, stop: int, group: int, like: Tensor) -> Tensor:
-        """What the queries from `start` to `stop` of a row may not see; one tensor for all layers and bands, since what
-        attention needs again for its gradient is kept."""
-        place = (start, stop, group)
-        if place not in self._masks:
-            columns = torch.arange(self.num_shared + stop, device=like.device)
-            hidden = columns > self.num_shared + torch.arange(start, stop, device=like.device)[:, None]
-            mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
-            self._masks[place] = mask.masked_fill_(hidden, float("-inf")).repeat(group, 1)
-        return self._masks[place]
+    def flex(self, attend: Callable[..., Any], query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """The same by FlexAttention's `attend`, under a block mask that all layers share."""
+        heads = [tensor.transpose(0, 1)[None] for tensor in (query, key, value)]
+        grouped = query.shape[1] != key.shape[1]
+        mixed: Tensor = attend(*heads, block_mask=self._block_mask, scale=scale, enable_gqa=grouped)
+        return mixed[0].transpose(0, 1)
 
     def recur(self, layer: int, module: Any, mixed: Tensor, write: Tensor, decay: Tensor) -> Tensor:
-        outputs: list[Tensor] = []
+        outputs, targets = [], []
         window: Tensor | None = None
         state: Tensor | None = None
-        if self.num_shared:
-            count = torch.tensor([self.num_shared], device=mixed.device)
-            pieces = [tensor[None, : self.num_shared] for tensor in (mixed, write, decay)]
-            output, window, state = delta_rule(module, pieces[0], pieces[1], pieces[2], count)
-            num_rows = len(self.lengths)
-            window, state = window.expand(num_rows, -1, -1), state.expand(num_rows, -1, -1, -1)
-            outputs.append(output[0])
-        places = self._all.places
-        output, _, _ = delta_rule(module, mixed[places], write[places], decay[places], self._counts, window, state)
-        outputs.append(output.flatten(0, 1)[self._all.real])
-        return torch.cat((*outputs, output.new_zeros(self.num_padding, *output.shape[2:])))
+        for level in self._levels:
+            if window is not None and state is not None:
+                window, state = window[level.parents], state[level.parents]
+            places = level.rows.places.clamp(max=self._num_tokens - 1)  # padding, which `counts` leaves out
+            pieces = [tensor[places] for tensor in (mixed, write, decay)]
+            output, window, state = delta_rule(module, pieces[0], pieces[1], pieces[2], level.counts, window, state)
+            outputs.append(output.flatten(0, 1)[level.rows.real])
+            targets.append(level.rows.targets)
+        # The levels' real tokens lie one behind another; this puts them where they belong.
+        where = torch.cat(targets)
+        order = torch.empty_like(where).scatter_(0, where, torch.arange(len(where), device=self._device))
+        whole = torch.cat(outputs)[order]
+        return torch.cat((whole, whole.new_zeros(self.num_padding, *whole.shape[1:])))
+
+    @functools.cached_property
+    def _layout(self) -> Any:
+        return layout(self._tree.nodes, self._num_tokens, self._device)
+
+    @functools.cached_property
+    def _block_mask(self) -> Any:
+        own = torch.arange(len(self._tree.ids), self._num_tokens) + 1  # padding sees itself: a softmax of something
+        untils = torch.cat((torch.as_tensor(self._tree.untils), own)).to(self._device)
+
+        def visible(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return (key <= query) & (query < untils[key])
+
+        size = self._num_tokens
+        return create_block_mask(visible, None, None, size, size, device=str(self._device))
+
+    @functools.cached_property
+    def _levels(self) -> list[_Level]:
+        depths: list[int] = []
+        for node in self._tree.nodes:
+            depths.append(depths[node.parent] + 1 if node.parent >= 0 else 0)
+        levels, above = [], {-1: 0}
+        for depth in range(max(depths) + 1):
+            members = [place for place, one in enumerate(depths) if one == depth]
+            nodes = [self._tree.nodes[place] for place in members]
+            levels.append(
+                _Level(
+                    rows(nodes, self._num_tokens, self._device),
+                    torch.tensor([node.length for node in nodes], device=self._device),
+                    torch.tensor([above[node.parent] for node in nodes], device=self._device),
+                )
+            )
+            above = {place: row for row, place in enumerate(members)}
+        return levels
 
 
-def _gather(tensor: Tensor, places: Tensor) -> Tensor:
-    """[rows, heads, width, dim] of a stream's [N, heads, dim]."""
-    return tensor.index_select(0, places.flatten()).view(*places.shape, *tensor.shape[1:]).transpose(1, 2)
-
-
-def _causal(rows: Sequence[Tensor], scale: float) -> Tensor:
-    query, key, value = rows
-    grouped = key.shape[1] != query.shape[1]
-    return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=grouped)
-
-
-def _bands(lengths: Sequence[int]) -> list[list[int]]:
-    """Places in `lengths`, those of similar length together, longest first."""
-    bands: list[list[int]] = []
-    longest = 0
-    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
-        if not bands or lengths[place] < _BAND * longest:
-            bands.append([])
-            longest = lengths[place]
-        bands[-1].append(place)
-    return bands
+@functools.cache
+def _compiled_flex() -> Callable[..., Any]:
+    """FlexAttention as a kernel; compiled once for each of the few shapes that streams are padded to."""
+    compiled: Callable[..., Any] = torch.compile(flex_attention, dynamic=False)
+    return compiled

@@ -21,6 +21,7 @@ _HERE = Path(__file__).parent
 _FLAGS = (
     *("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"),
     *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
+    *(("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()),
 )
 _NUMBERS = {torch.bfloat16: ("-DBF16",), torch.float32: ()}
 

@@ -97,3 +97,42 @@ void gated_backward(const number *gate, const number *up, const number *dy, numb
         dup[i] = store(d * g * open);
     }
 }
+
+/* Puts two parts of an attention together: output [tokens, heads, dim] with the log sums of its softmaxes [tokens,
+   heads], and the other part's [heads, tokens, dim] and [heads, tokens]. */
+void merge(number *output, float *sums, const number *other, const float *other_sums, long tokens, long heads,
+           long dim) {
+#pragma omp parallel for schedule(static) if (tokens * heads * dim >= LEAST)
+    for (long r = 0; r < tokens * heads; r++) {
+        long place = (r % heads) * tokens + r / heads;
+        number *out = output + r * dim;
+        const number *from = other + place * dim;
+        float one = sums[r], two = other_sums[place], most = one > two ? one : two;
+        float ours = expf(one - most), rest = expf(two - most), total = ours + rest;
+        sums[r] = most + logf(total);
+        ours /= total;
+        rest /= total;
+#pragma omp simd
+        for (long d = 0; d < dim; d++) out[d] = store(ours * load(out[d]) + rest * load(from[d]));
+    }
+}
+
+/* scores [tiles, rows, columns], less their log sum, become probabilities exp(scale * score), and pulls their gradient
+   scale * probability * pull. With a width, row m sees the columns up to begin + m % width, and has 0 beyond. */
+void from_scores(number *scores, number *pulls, long tiles, long rows, long columns, long begin, long width,
+                 float scale) {
+#pragma omp parallel for schedule(static) if (tiles * rows * columns >= LEAST)
+    for (long r = 0; r < tiles * rows; r++) {
+        number *score = scores + r * columns, *pull = pulls + r * columns;
+        long seen = width ? begin + r % rows % width + 1 : columns;
+        seen = seen < columns ? seen : columns;
+#pragma omp simd
+        for (long j = 0; j < seen; j++) {
+            float prob = exponential(scale * load(score[j]));
+            score[j] = store(prob);
+            pull[j] = store(scale * prob * load(pull[j]));
+        }
+        memset(score + seen, 0, sizeof(number) * (size_t)(columns - seen));
+        memset(pull + seen, 0, sizeof(number) * (size_t)(columns - seen));
+    }
+}

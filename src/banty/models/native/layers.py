@@ -17,12 +17,23 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "norm_backward": ([*[_POINTER] * 8, *[_LONG] * 4], ctypes.c_int),
     "gated": ([*[_POINTER] * 3, _LONG], None),
     "gated_backward": ([*[_POINTER] * 5, _LONG], None),
+    "merge": ([*[_POINTER] * 4, *[_LONG] * 3], None),
+    "from_scores": ([*[_POINTER] * 2, *[_LONG] * 5, ctypes.c_float], None),
 }
 
 
-def serve(tensor: Tensor) -> bool:
-    """Whether there are kernels for such numbers where they are."""
-    return _library(tensor) is not None
+def library(tensor: Tensor) -> Any:
+    """The compiled kernels for such numbers where they are, if any."""
+    opened = compiled("layers", tensor.dtype, tensor.device)
+    return None if opened is None else _typed(opened)
+
+
+@functools.cache
+def _typed(opened: ctypes.CDLL) -> ctypes.CDLL:
+    for name, (arguments, result) in _SIGNATURES.items():
+        function = getattr(opened, name)
+        function.argtypes, function.restype = arguments, result
+    return opened
 
 
 def norm(x: Tensor, weight: Tensor, eps: float, rope: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -45,24 +56,11 @@ def gated(gate: Tensor, up: Tensor) -> Tensor:
     return _gated(gate.contiguous(), up.contiguous())
 
 
-def _library(tensor: Tensor) -> Any:
-    opened = compiled("layers", tensor.dtype, tensor.device)
-    return None if opened is None else _typed(opened)
-
-
-@functools.cache
-def _typed(opened: ctypes.CDLL) -> ctypes.CDLL:
-    for name, (arguments, result) in _SIGNATURES.items():
-        function = getattr(opened, name)
-        function.argtypes, function.restype = arguments, result
-    return opened
-
-
 def _normed(x: Tensor, weight: Tensor, eps: float, cos: Tensor | None, sin: Tensor | None) -> tuple[Tensor, Tensor]:
     sizes = _sizes(x, cos)
     y, scales = torch.empty_like(x), torch.empty(x.shape[:-1], dtype=torch.float32)
     angles = (x, x) if cos is None or sin is None else (cos, sin)
-    _library(x).norm(*(one.data_ptr() for one in (x, weight, *angles, y, scales)), *sizes, eps)
+    library(x).norm(*(one.data_ptr() for one in (x, weight, *angles, y, scales)), *sizes, eps)
     return y, scales
 
 
@@ -87,14 +85,14 @@ class _Norm(torch.autograd.Function):
         dweight = torch.zeros(weight.shape, dtype=torch.float32)
         angles = (x, x) if cos is None else (cos, sin)
         tensors = (x, weight, *angles, dy, scales, dx, dweight)
-        if _library(x).norm_backward(*(one.data_ptr() for one in tensors), *_sizes(x, cos)):
+        if library(x).norm_backward(*(one.data_ptr() for one in tensors), *_sizes(x, cos)):
             raise MemoryError("there is no memory for the gradient of a norm")
         return dx, dweight.to(weight.dtype), None, None, None
 
 
 def _gated(gate: Tensor, up: Tensor) -> Tensor:
     y = torch.empty_like(gate)
-    _library(gate).gated(gate.data_ptr(), up.data_ptr(), y.data_ptr(), gate.numel())
+    library(gate).gated(gate.data_ptr(), up.data_ptr(), y.data_ptr(), gate.numel())
     return y
 
 
@@ -110,5 +108,5 @@ class _Gated(torch.autograd.Function):
         gate, up = ctx.saved_tensors
         dy, dgate, dup = dy.contiguous(), torch.empty_like(gate), torch.empty_like(up)
         tensors = (gate, up, dy, dgate, dup)
-        _library(gate).gated_backward(*(one.data_ptr() for one in tensors), gate.numel())
+        library(gate).gated_backward(*(one.data_ptr() for one in tensors), gate.numel())
         return dgate, dup
