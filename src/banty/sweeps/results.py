@@ -52,11 +52,13 @@ class Results:
     def __init__(self, folder: Path, arm: str) -> None:
         self.file, self._recipe_file = folder / f"{arm}.jsonl", folder / f"{arm}.recipes.json"
         self.lines = _read_lines(self.file, arm)
+        self._texts = {seed: _written(line) for seed, line in self.lines.items()}
         self.recipes = _read_recipes(self._recipe_file)
 
     def put(self, line: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
         """Write a cell's line, in the place of the one it has. A reader sees the old files or the new ones."""
         self.lines[line["seed"]] = dict(line)
+        self._texts[line["seed"]] = _written(line)
         used = {each["recipe"] for each in self.lines.values()}
         recipes = {digest: found for digest, found in self.recipes.items() if digest in used}
         if line["recipe"] not in recipes:
@@ -70,8 +72,7 @@ class Results:
         if recipes != self.recipes:
             self.recipes = recipes
             write_text(self._recipe_file, json.dumps(recipes, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
-        lines = (json.dumps(self.lines[seed], ensure_ascii=False) for seed in sorted(self.lines))
-        write_text(self.file, "".join(f"{each}\n" for each in lines))
+        write_text(self.file, "".join(self._texts[seed] for seed in sorted(self._texts)))
 
     def states(self, arm: PlannedArm, resolve: Resolve) -> dict[int, State]:
         """How each of the arm's cells stands."""
@@ -86,6 +87,10 @@ class Results:
             return "failed" if "failed" in line else "finished"
 
         return {seed: state(self.lines.get(seed)) for seed in arm.seeds}
+
+
+def _written(line: Mapping[str, Any]) -> str:
+    return json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def _resolved(recipe: Mapping[str, Any], resolve: Resolve) -> str:
