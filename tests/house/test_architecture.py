@@ -21,13 +21,14 @@ ARROWS: dict[str, set[str]] = {
     "runs": {"records"},
     "evals": {"records", "rollout", "envs", "stats", "runs"},
     "report": {"records", "stats", "rollout", "runs", "evals"},
+    "sweeps": {"records", "stats", "runs", "evals"},
     "train": {"records", "credit", "rollout", "runs", "evals"},
     "models": {"records"},
     "policies": {"records", "chat", "models"},
     "learn": {"records", "models"},
     "cli": {
         *("records", "stats", "credit", "chat", "envs", "rollout", "runs"),
-        *("evals", "report", "train", "models", "policies", "learn"),
+        *("evals", "report", "sweeps", "train", "models", "policies", "learn"),
     },
 }
 EVERYONE_MAY = {"errors", "blocking"}

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 
 from banty.errors import InputError
-from banty.runs import from_mapping, load_recipe, to_mapping, with_overrides
+from banty.runs import from_mapping, load_recipe, to_mapping, with_overrides, with_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +144,24 @@ def test_an_override_of_an_unknown_key_is_refused(override: str) -> None:
 def test_an_override_of_another_type_is_refused(override: str) -> None:
     with pytest.raises(InputError, match=f"here: {override.split('=')[0].replace('.', ': ')} takes"):
         outer(override)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"inner.rates.a": 9, "cap": 3}, {"inner": {"rates.a": 9}, "cap": 3}, {"inner": {"rates": {"a": 9}}, "cap": 3}],
+)
+def test_values_go_where_their_keys_say_and_tables_are_merged(values: dict[str, Any]) -> None:
+    data = {"inner": {"size": 1, "rates": {"a": 1, "b": 2}}, "cap": 1}
+    before = copy.deepcopy(data)
+    assert with_values(data, values) == {"inner": {"size": 1, "rates": {"a": 9, "b": 2}}, "cap": 3}
+    assert data == before
+    assert with_values({}, {"new.table": {"x": 1}}) == {"new": {"table": {"x": 1}}}
+
+
+@pytest.mark.parametrize("values", [{"name.x": 1}, {"name": {"x": 1}}])
+def test_a_value_within_a_value_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="name is"):
+        with_values({"name": "a"}, values)
 
 
 def test_a_file_and_its_overrides(tmp_path: Path) -> None:

@@ -56,6 +56,16 @@ def test_a_dead_seed_is_left_out_with_its_partner() -> None:
     assert seed_interval([*LEFT, None]) == seed_interval(LEFT)
 
 
+def test_ends_stay_within_bounds() -> None:
+    wide = seed_interval([0.1, 0.9, 0.95])
+    assert wide.excludes(-1.0)
+    assert not wide.excludes(-0.1)
+    assert ends(seed_interval([0.1, 0.9, 0.95], bounds=(0.0, 1.0))) == (0.0, 1.0)
+    assert seed_interval(LEFT, bounds=(0.0, 1.0)) == seed_interval(LEFT)
+    with pytest.raises(InputError, match="outside the bounds"):
+        seed_interval([0.5, 1.5], bounds=(0.0, 1.0))
+
+
 def test_numbers_other_than_successes_are_welcome() -> None:
     assert seed_interval([12.0, -3.0]).estimate == 4.5
 

@@ -135,16 +135,22 @@ def chosen_model(policy: TokenPolicy, weights: Path) -> Chosen:
 
 def check_same_start(run: Path, place: Path) -> None:
     """Note the weights a run starts from; raises InputError when it is resumed with others in their place."""
+    digest = start_sha256(place)
+    note = json.loads((run / ENGINE_FILE).read_text())
+    if note.setdefault("start_sha256", digest) != digest:
+        raise InputError(f"the weights in {place} are not those {run} began with; bring those back, or start a new run")
+    write_json(run / ENGINE_FILE, note)
+
+
+def start_sha256(place: Path) -> str:
+    """The digest of the weights a run starts from, with an adapter's base behind its own; empty for a hub name."""
     digest = weights_sha256(place) if place.exists() else ""
     if (place / "adapter_config.json").is_file():
         from banty.models.loading import base_of
 
         base = Path(base_of(place)[0])
         digest += weights_sha256(base) if base.exists() else ""
-    note = json.loads((run / ENGINE_FILE).read_text())
-    if note.setdefault("start_sha256", digest) != digest:
-        raise InputError(f"the weights in {place} are not those {run} began with; bring those back, or start a new run")
-    write_json(run / ENGINE_FILE, note)
+    return digest
 
 
 def weights_sha256(folder: Path) -> str:

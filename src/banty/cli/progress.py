@@ -49,12 +49,17 @@ class Meter:
         """One more is done; `note` stands beside the rate. `place` says how many are, where some were done before."""
         self._here += 1
         self._done = self._done + 1 if place is None else place
+        self.tell(note)
+
+    def tell(self, note: str) -> None:
+        """Say what is under way, without counting anything."""
         now = time.monotonic()
         rate = self._here / max(now - self._started, 1e-9)
-        shown = f"{rate:.1f} {self._unit}/s{'  ' + note if note else ''}"
+        digits = 4 if 0 < rate < 0.1 else 1
+        shown = f"{rate:.{digits}f} {self._unit}/s{'  ' + note if note else ''}"
         if self._bar:
             self._bar.update(self._task, completed=self._done, total=self.total, note=shown)
         elif not self._quiet and now - self._last_line >= _LINE_EVERY_S:
             self._last_line = now
-            left = (self.total - self._done) / rate
-            print(f"{self._what}: {self._done}/{self.total}, {shown}, {left:.0f} s left", file=sys.stderr)
+            left = f", {(self.total - self._done) / rate:.0f} s left" if rate else ""
+            print(f"{self._what}: {self._done}/{self.total}, {shown}{left}", file=sys.stderr)

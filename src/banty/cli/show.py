@@ -12,6 +12,7 @@ from rich.table import Table
 from banty.cli.plain import plain
 from banty.evals import Card, CardComparison
 from banty.records import Message, Rollout, Turn
+from banty.sweeps import SweepTable
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -135,6 +136,21 @@ def show_training(console: Console, comparison: CardComparison, name: str = "") 
             f"trials, minimum detectable {number(comparison.result.mde)}: {comparison.result.verdict}"
         )
     )
+
+
+def show_sweep(console: Console, drawn: SweepTable) -> None:
+    """An experiment's table, one for each evaluation, and beneath what has to be known when it is read."""
+    for name, rows in drawn.rows.items():
+        title = f"{drawn.name}{f', {name}' if name else ''}{f': {drawn.question}' if drawn.question else ''}"
+        table = Table(title=plain(title), title_justify="left")
+        for column in drawn.columns:
+            table.add_column(plain(column))
+        for row in rows:
+            table.add_row(*map(plain, row.cells))
+        console.print(table)
+    console.print(plain(drawn.caption, style="dim"))
+    for note in drawn.notes:
+        console.print(plain(note))
 
 
 def _changed_most(before: Card, after: Card, count: int) -> list[str]:

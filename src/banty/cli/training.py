@@ -31,7 +31,7 @@ from banty.models.packaged import PACKAGED, place_of
 from banty.policies.habits import HabitPolicy
 from banty.records import Expert, Learner, Limits, SamplingParams, Taskset, TrainingSample
 from banty.rollout import Cast
-from banty.runs import RunFolder, from_mapping, read_recipe, to_mapping, with_overrides
+from banty.runs import RunFolder, from_mapping, read_recipe, to_mapping, with_overrides, with_values
 from banty.train.recipe import EvalBlock, PolicyBlock, RLRecipe, SFTRecipe
 from banty.train.rl import StepReport, TrainablePolicy, check_tasks, train_rl
 from banty.train.sft import supervised_samples, train_sft
@@ -45,13 +45,18 @@ KINDS: Mapping[str, type[RLRecipe] | type[SFTRecipe]] = {"rl": RLRecipe, "sft": 
 
 def load_any_recipe(path: str, overrides: Sequence[str]) -> Recipe:
     """The recipe in a file; its `kind`, rl where it says nothing, tells which."""
-    data = read_recipe(path, overrides)
+    return recipe_of(read_recipe(path, overrides), path)
+
+
+def recipe_of(tables: Mapping[str, Any], where: str) -> Recipe:
+    """The recipe that these tables of a file are. Raises InputError, which begins with `where` they come from."""
+    data = with_values(tables, {})
     kind = data.pop("kind", "rl")
     if kind == "sft" and isinstance(data.get("policy"), dict):
         data["policy"].setdefault("type", "model")  # nothing else can be fine-tuned
     if not isinstance(kind, str) or kind not in KINDS:
-        raise InputError(f"{path}: kind is {kind!r}; known are {', '.join(KINDS)}")
-    return from_mapping(KINDS[kind], data, path)
+        raise InputError(f"{where}: kind is {kind!r}; known are {', '.join(KINDS)}")
+    return from_mapping(KINDS[kind], data, where)
 
 
 def recipe_json(recipe: Recipe) -> dict[str, Any]:
@@ -102,18 +107,30 @@ def tasksets_of(recipe: Recipe, allow_code: bool) -> dict[str, Taskset]:
 
 
 def run_training(
-    recipe: Recipe, run: RunFolder, tasksets: Mapping[str, Taskset], prepared: Prepared, quiet: bool = False
+    recipe: Recipe,
+    run: RunFolder,
+    tasksets: Mapping[str, Taskset],
+    prepared: Prepared,
+    quiet: bool = False,
+    *,
+    baselines: bool = True,
+    watch: Callable[[StepReport], None] | None = None,
 ) -> Mapping[str, CardComparison]:
-    """Carry the run through to its end from wherever it stands; the comparison of after with before on each taskset."""
+    """Carry the run through to its end from wherever it stands; the comparison of after with before on each taskset.
+
+    The tasks' baselines are played beside the last evaluation unless told otherwise. `watch` is told of each step.
+    """
     taskset = tasksets.get("")
     trainee = trainee_of(recipe, taskset, run, prepared)
-    before = _evaluate(recipe, tasksets, trainee, run, "before", quiet)
+    before = _evaluate(recipe, tasksets, trainee, run, "before", quiet, baselines=False)
     with Meter("train", _num_steps(recipe), "steps", quiet) as meter:
 
         def on_step(report: StepReport) -> None:
             meter.total = report.num_steps
             meter.advance(_progress(report), report.step + 1)
             note_pace(run.path, trainee.policy, f"step {report.step}")
+            if watch is not None:
+                watch(report)
 
         if isinstance(recipe, RLRecipe):
             assert taskset is not None, "an RL recipe names an environment"
@@ -134,7 +151,7 @@ def run_training(
         trainee.save(run.weights)
     except OSError as error:
         raise StoreError(f"could not write {run.weights}: {error.strerror or error}; {_kept(run)}") from error
-    after = _evaluate(recipe, tasksets, trainee, run, "after", quiet)
+    after = _evaluate(recipe, tasksets, trainee, run, "after", quiet, baselines=baselines)
     comparisons = {name: compare_cards(card, after[name]) for name, card in before.items()}
     results = {
         name: {**each.to_json(), "before": each.first.data["success"], "after": each.second.data["success"]}
@@ -313,10 +330,20 @@ def _eval_plan(recipe: Recipe) -> EvalPlan:
 
 
 def _evaluate(
-    recipe: Recipe, tasksets: Mapping[str, Taskset], trainee: Trainee, run: RunFolder, when: str, quiet: bool
+    recipe: Recipe,
+    tasksets: Mapping[str, Taskset],
+    trainee: Trainee,
+    run: RunFolder,
+    when: str,
+    quiet: bool,
+    *,
+    baselines: bool,
 ) -> dict[str, Card]:
     chosen = functools.cache(lambda: trainee.chosen(when))  # it hashes the weights
-    return {name: _evaluate_on(name, recipe, taskset, chosen, run, when, quiet) for name, taskset in tasksets.items()}
+    return {
+        name: _evaluate_on(name, recipe, taskset, chosen, run, when, quiet, baselines=baselines)
+        for name, taskset in tasksets.items()
+    }
 
 
 def _evaluate_on(
@@ -327,6 +354,8 @@ def _evaluate_on(
     run: RunFolder,
     when: str,
     quiet: bool,
+    *,
+    baselines: bool,
 ) -> Card:
     assert recipe.env is not None, "a taskset is made of an environment"
     folder = run.path / (f"eval-{when}-{name}" if name else f"eval-{when}")
@@ -342,7 +371,7 @@ def _evaluate_on(
         Cast(chosen.policy),
         folder,
         resume=(folder / "manifest.json").exists(),
-        baselines=when == "after",
+        baselines=baselines,
         options={**recipe.env.options, **recipe.eval.also.get(name, {})},
         kept=_kept(run),
         quiet=quiet,

@@ -2,7 +2,15 @@
 
 from banty.runs.folder import RunFolder, check_free, write_text
 from banty.runs.metrics import MetricLog, read_metrics, read_rows
-from banty.runs.recipe import from_mapping, load_recipe, read_recipe, to_mapping, toml_value, with_overrides
+from banty.runs.recipe import (
+    from_mapping,
+    load_recipe,
+    read_recipe,
+    to_mapping,
+    toml_value,
+    with_overrides,
+    with_values,
+)
 
 __all__ = [
     "MetricLog",
@@ -16,5 +24,6 @@ __all__ = [
     "to_mapping",
     "toml_value",
     "with_overrides",
+    "with_values",
     "write_text",
 ]

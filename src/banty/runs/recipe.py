@@ -45,15 +45,36 @@ def with_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise InputError(f"override {override!r} is not KEY=VALUE, such as train.steps=10")
-        table: dict[str, Any] = result
-        *parents, last = key.strip().split(".")
-        for parent in parents:
-            inner = table.setdefault(parent, {})
-            if not isinstance(inner, dict):
-                raise InputError(f"override {override!r}: {parent} is a value, not a table")
-            table = inner
+        table, last = _place(result, key.strip(), override)
         table[last] = toml_value(text.strip())
     return result
+
+
+def with_values(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`data` with each of `values` set, whose keys may be dotted. A table is merged key by key into the one that is
+    there; anything else takes the place of what was."""
+    result = _copied(data)
+    for key, value in values.items():
+        table, last = _place(result, key, key)
+        if not isinstance(value, Mapping):
+            table[last] = value
+            continue
+        inner = table.get(last, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"{key} is set to a table, and what is there is the value {inner!r}")
+        table[last] = with_values(inner, value)
+    return result
+
+
+def _place(data: dict[str, Any], key: str, override: str) -> tuple[dict[str, Any], str]:
+    """The table that holds a dotted key, made if it is not there, and the key's last part."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        inner = data.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"override {override!r}: {parent} is a value, not a table")
+        data = inner
+    return data, last
 
 
 def _copied(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from banty.stats.intervals import Interval, standard_error, t_ends, without_ends
-from banty.stats.trials import FloatArray, Values, all_equal, check_share, paired_values, scored
+from banty.stats.trials import Bounds, FloatArray, Values, all_equal, check_share, paired_values, scored, within_bounds
 
 
 class SeedDifference(NamedTuple):
@@ -24,20 +24,22 @@ class SeedDifference(NamedTuple):
     """Seeds without a score, or without a partner's."""
 
 
-def seed_interval(seed_values: Values, *, level: float = 0.95) -> Interval:
-    """t interval for the mean over training seeds of one number per seed.
+def seed_interval(seed_values: Values, *, level: float = 0.95, bounds: Bounds | None = None) -> Interval:
+    """t interval for the mean over training seeds of one number per seed; the ends stay within `bounds`.
 
     Seeds without a score are left out. Fewer than two, or all equal: no ends, for nothing is known of their spread.
 
     Raises:
-        InputError: a value is infinite.
+        InputError: a value is infinite or outside `bounds`.
     """
     check_share("level", level)
-    values = scored(seed_values)
+    values = within_bounds(scored(seed_values), bounds)
     if values.size < 2 or all_equal(values):
         return without_ends(values, level, "t over seeds (spread unknown: no interval)")
     mean = float(values.mean())
     low, high = t_ends(mean, standard_error(values), values.size - 1, level)
+    if bounds is not None:
+        low, high = max(low, bounds[0]), min(high, bounds[1])
     return Interval(mean, low, high, level, values.size, "t over seeds")
 
 
