@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from benchmarks.fixed_work import alternate, nano
 
-from banty.learn import batches, learner
 from banty.learn.learner import TorchLearner
 from banty.models.loading import LanguageModel
 from banty.models.tree import LEAST_SAVED, token_tree
@@ -60,29 +59,29 @@ def operations(model: LanguageModel, samples: Sequence[TrainingSample], least_sa
     tree = token_tree([sample.token_ids for sample in samples], least_saved)
     inner = sum(value.numel() for layer in model.layers for value in layer.module.parameters())
     pairs = float((tree.untils - np.arange(len(tree.ids))).sum())
-    heads = model.config.num_attention_heads * model.layers[0].module.self_attn.head_dim  # type: ignore[union-attr]
+    heads = model.config.num_attention_heads * model.config.head_dim
     trained = sum(int(sample.mask.sum()) for sample in samples)
-    return (
+    return float(
         6.0 * inner * len(tree.ids)
         + 7 * 2.0 * heads * len(model.layers) * pairs
         + 4 * 2.0 * model.head.numel() * trained
     )
 
 
-def gradient(
-    trained: TorchLearner, samples: list[TrainingSample], least_saved: int, repetition: int = 0
-) -> dict[str, torch.Tensor]:
-    """One gradient, with branches where they save `least_saved` tokens."""
-    learner.pack = partial(batches.pack, least_saved=least_saved)
-    learner.micro_batches = partial(batches.micro_batches, least_saved=least_saved)
-    trained.forward_backward(samples, PolicyLoss())
-    found = dict(trained.gradients)
-    trained._drop_gradients()
+def gradient(learner: TorchLearner, samples: list[TrainingSample], repetition: int = 0) -> dict[str, torch.Tensor]:
+    learner.forward_backward(samples, PolicyLoss())
+    found = dict(learner.gradients)
+    learner._drop_gradients()
     return found
 
 
-def learner_of(dtype: str) -> TorchLearner:
-    return TorchLearner(nano(dtype), OptimizerSpec())
+def learners(dtype: str) -> dict[str, TorchLearner]:
+    """One that takes each sample by itself, and one that merges them."""
+    model = nano(dtype)
+    return {
+        name: TorchLearner(model, OptimizerSpec(), least_saved=least)
+        for name, least in (("flat", NEVER), ("tree", LEAST_SAVED))
+    }
 
 
 def main() -> None:
@@ -92,28 +91,24 @@ def main() -> None:
     parser.add_argument("--total", type=int, default=TOTAL)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    trained, exact = learner_of("bfloat16"), learner_of("float32")
+    timed_with, exact = learners("bfloat16"), learners("float32")
+    model = timed_with["flat"].model
     print(f"nano, bfloat16, {args.threads} threads, n = {args.repetitions}; median seconds (range)")
-    head = f"{'G':>3} {'share':>5} {'flat s':>20} {'tree s':>20} {'faster':>7} {'ideal':>6} {'of ideal':>8}  apart (float32)"
-    print(head)
+    print(f"{'G':>3} {'share':>5} {'flat s':>20} {'tree s':>20} {'faster':>7} {'ideal':>6} {'of ideal':>8}  apart")
     for size in (4, 8, 16):
         for share in (0.3, 0.6, 0.9):
             samples = samples_of(size, share, args.total)
-            flat_ops, tree_ops = (operations(trained.model, samples, least) for least in (NEVER, LEAST_SAVED))
-            ways = {
-                "flat": partial(gradient, trained, samples, NEVER),
-                "tree": partial(gradient, trained, samples, LEAST_SAVED),
-            }
-            timed = alternate(ways, args.repetitions)
-            flat, tree = timed["flat"], timed["tree"]
-            few = samples_of(size, share, 1)
-            one, other = (gradient(exact, few, least) for least in (NEVER, LEAST_SAVED))
+            flat_ops, tree_ops = (operations(model, samples, least) for least in (NEVER, LEAST_SAVED))
+            timed = alternate(
+                {name: partial(gradient, learner, samples) for name, learner in timed_with.items()}, args.repetitions
+            )
+            one, other = (gradient(learner, samples_of(size, share, 1)) for learner in exact.values())
             biggest = max(float(value.abs().max()) for value in one.values())
             apart = max(float((one[name] - other[name]).abs().max()) for name in one) / biggest
-            ratio, ideal = flat.median / tree.median, flat_ops / tree_ops
+            ratio, ideal = timed["flat"].median / timed["tree"].median, flat_ops / tree_ops
+            flat, tree = (f"{way.median:.2f} ({way.spread})" for way in timed.values())
             print(
-                f"{size:3} {share:5.1f} {f'{flat.median:.2f} ({flat.spread})':>20} "
-                f"{f'{tree.median:.2f} ({tree.spread})':>20} {ratio:7.2f} {ideal:6.2f} {ratio / ideal:8.0%}  {apart:.1e}"
+                f"{size:3} {share:5.1f} {flat:>20} {tree:>20} {ratio:7.2f} {ideal:6.2f} {ratio / ideal:8.0%}  {apart:.1e}"
             )
 
 

@@ -21,6 +21,7 @@ from banty.learn.losses import loss_of
 from banty.learn.optimizer import Optimizer
 from banty.models.forward import hidden_states
 from banty.models.loading import LanguageModel, Published
+from banty.models.tree import LEAST_SAVED
 from banty.records import Loss, OptimizerSpec, PolicyLoss, TrainingSample
 
 Floats = npt.NDArray[np.float32]
@@ -31,7 +32,7 @@ class TorchLearner:
 
     Masters, gradients and moments are float32 whatever the model computes in; a bfloat16 model gets its masters rounded
     after each update. `micro_batch_tokens` bounds what one pass holds, and changes nothing else. What samples begin
-    with in common is computed once, only trained tokens reach the output projection, and `recompute` trades time for
+    with in common is computed once where that saves `least_saved` tokens, only trained tokens reach the output projection, and `recompute` trades time for
     the memory of activations. With `keep_reference` the weights it starts from stay at hand for a KL term.
     """
 
@@ -44,6 +45,7 @@ class TorchLearner:
         recompute: bool = False,
         keep_reference: bool = False,
         chunk_logits: int | None = None,
+        least_saved: int = LEAST_SAVED,
         version: int = 0,
     ) -> None:
         optimizer.check()
@@ -53,6 +55,7 @@ class TorchLearner:
         self.spec = optimizer
         self.version = version
         self._budget, self._recompute, self._chunk_logits = micro_batch_tokens, recompute, chunk_logits
+        self._least_saved = least_saved
         self._parameters = model.trainable()
         if not self._parameters:
             raise InputError(f"{model.name} has no parameter to train")
@@ -84,10 +87,10 @@ class TorchLearner:
             moved = [place for place, sample in enumerate(samples) if np.any(factors[place])]
         whole = ("loss", "tokens", "passed_tokens", "flat_tokens")
         totals: defaultdict[str, float] = defaultdict(float, dict.fromkeys(whole, 0.0))
-        for group in micro_batches([samples[place].token_ids for place in moved], self._budget):
+        for group in micro_batches([samples[place].token_ids for place in moved], self._budget, self._least_saved):
             chosen = [moved[place] for place in group]
             members = [samples[place] for place in chosen]
-            batch = pack(members, self.model.device)
+            batch = pack(members, self.model.device, self._least_saved)
             logprobs, entropy = self._score(batch)
             tokens = trained_tokens(members, [factors[place] for place in chosen], logprobs)
             objective, sums = loss_of(tokens, loss)
@@ -132,9 +135,9 @@ class TorchLearner:
         self._check(samples)
         found = [np.zeros(len(sample.token_ids), dtype=np.float32) for sample in samples]
         with self._reference_weights() if reference else contextlib.nullcontext():
-            for group in micro_batches([sample.token_ids for sample in samples], self._budget):
+            for group in micro_batches([sample.token_ids for sample in samples], self._budget, self._least_saved):
                 members = [samples[place] for place in group]
-                logprobs, _ = self._score(pack(members, self.model.device))
+                logprobs, _ = self._score(pack(members, self.model.device, self._least_saved))
                 pieces = torch.split(logprobs.cpu(), [int(sample.mask.sum()) for sample in members])
                 for place, piece in zip(group, pieces, strict=True):
                     found[place][samples[place].mask] = piece.numpy()
