@@ -107,9 +107,8 @@ def main() -> None:
             apart = max(float((one[name] - other[name]).abs().max()) for name in one) / biggest
             ratio, ideal = timed["flat"].median / timed["tree"].median, flat_ops / tree_ops
             flat, tree = (f"{way.median:.2f} ({way.spread})" for way in timed.values())
-            print(
-                f"{size:3} {share:5.1f} {flat:>20} {tree:>20} {ratio:7.2f} {ideal:6.2f} {ratio / ideal:8.0%}  {apart:.1e}"
-            )
+            reached = f"{ratio:7.2f} {ideal:6.2f} {ratio / ideal:8.0%}"
+            print(f"{size:3} {share:5.1f} {flat:>20} {tree:>20} {reached}  {apart:.1e}", flush=True)
 
 
 if __name__ == "__main__":

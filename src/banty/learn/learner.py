@@ -32,8 +32,9 @@ class TorchLearner:
 
     Masters, gradients and moments are float32 whatever the model computes in; a bfloat16 model gets its masters rounded
     after each update. `micro_batch_tokens` bounds what one pass holds, and changes nothing else. What samples begin
-    with in common is computed once where that saves `least_saved` tokens, only trained tokens reach the output projection, and `recompute` trades time for
-    the memory of activations. With `keep_reference` the weights it starts from stay at hand for a KL term.
+    with in common is computed once where that saves `least_saved` tokens, only trained tokens reach the output
+    projection, and `recompute` trades time for the memory of activations. With `keep_reference` the weights it starts
+    from stay at hand for a KL term.
     """
 
     def __init__(
