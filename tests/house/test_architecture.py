@@ -20,15 +20,16 @@ ARROWS: dict[str, set[str]] = {
     "rollout": {"records", "chat"},
     "runs": {"records"},
     "evals": {"records", "rollout", "envs", "stats", "runs"},
-    "report": {"records", "stats", "rollout", "runs", "evals"},
+    "report": {"records", "stats", "rollout", "runs", "evals", "perf"},
     "sweeps": {"records", "stats", "runs", "evals"},
-    "train": {"records", "credit", "rollout", "runs", "evals"},
-    "models": {"records"},
-    "policies": {"records", "chat", "models"},
-    "learn": {"records", "models"},
+    "train": {"records", "credit", "rollout", "runs", "evals", "perf"},
+    "perf": set(),
+    "models": {"records", "perf"},
+    "policies": {"records", "chat", "models", "perf"},
+    "learn": {"records", "models", "perf"},
     "cli": {
         *("records", "stats", "credit", "chat", "envs", "rollout", "runs"),
-        *("evals", "report", "sweeps", "train", "models", "policies", "learn"),
+        *("evals", "report", "sweeps", "train", "perf", "models", "policies", "learn"),
     },
 }
 EVERYONE_MAY = {"errors", "blocking"}

@@ -42,6 +42,7 @@ from banty.cli.training import (
     recipe_json,
     reopen_run,
     run_training,
+    speed_sentence,
     tasksets_of,
     with_whole_options,
 )
@@ -148,6 +149,8 @@ def train(
     page = write_report(run.path)  # last: whatever is wrong with it, the result has been said
     if not as_json:
         print(visible(headline(run.path)))
+        if told := speed_sentence(run.path):
+            print(f"speed: {told}")
         print(visible(f"report: {page}"))
         print(f"run: {run.path}")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from banty.cli.choices import Chosen
 from banty.errors import InputError
+from banty.perf import Machine
 from banty.records import JSON
 from banty.runs import RunFolder, from_mapping
 from banty.runs.folder import write_json
@@ -49,6 +50,7 @@ def settle_threads(model: LanguageModel, asked: int, folder: Path | None) -> dic
     import torch
 
     from banty.models.native.compiled import switch_off
+    from banty.models.probe import probe
     from banty.models.threads import measured_threads
 
     noted = folder / ENGINE_FILE if folder is not None else None
@@ -64,7 +66,7 @@ def settle_threads(model: LanguageModel, asked: int, folder: Path | None) -> dic
     threads = asked or measured_threads(model)
     torch.set_num_threads(threads)
     made = {"threads": threads, "measured": not asked, "kernels": _kernels(model), "torch": torch.__version__}
-    return {**made, **engine_of(model)}
+    return {**made, **engine_of(model), "machine": probe(model.device, model.dtype).to_json()}
 
 
 def _kernels(model: LanguageModel) -> str:
@@ -86,6 +88,15 @@ def note_pace(folder: Path, policy: object, when: str) -> None:
     note = json.loads((folder / ENGINE_FILE).read_text())
     if "threads_now" not in note:
         write_json(folder / ENGINE_FILE, {**note, "threads_now": 1, "lost_pace": when})
+
+
+def machine_of(folder: Path) -> Machine | None:
+    """The limits of the machine that a run was begun on, if it noted any."""
+    try:
+        noted = json.loads((folder / ENGINE_FILE).read_text()).get("machine")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return Machine.from_json(noted) if noted else None
 
 
 def engine_of(model: LanguageModel) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from banty.cli.local import (
     ENGINE_FILE,
     check_same_start,
     chosen_model,
+    machine_of,
     note_pace,
     open_model,
     settle_threads,
@@ -28,10 +29,11 @@ from banty.evals import Card, CardComparison, EvalPlan, compare_cards, read_card
 from banty.learn.habits import HabitLearner
 from banty.models.habits import HabitWeights
 from banty.models.packaged import PACKAGED, place_of
+from banty.perf import lever, shares_of
 from banty.policies.habits import HabitPolicy
 from banty.records import Expert, Learner, Limits, SamplingParams, Taskset, TrainingSample
 from banty.rollout import Cast
-from banty.runs import RunFolder, from_mapping, read_recipe, to_mapping, with_overrides, with_values
+from banty.runs import RunFolder, from_mapping, read_metrics, read_recipe, to_mapping, with_overrides, with_values
 from banty.train.recipe import EvalBlock, PolicyBlock, RLRecipe, SFTRecipe
 from banty.train.rl import StepReport, TrainablePolicy, check_tasks, train_rl
 from banty.train.sft import supervised_samples, train_sft
@@ -143,6 +145,7 @@ def run_training(
                 run,
                 on_step,
                 loss=recipe.loss,
+                machine=machine_of(run.path),
             )
             run_async(work, _kept(run))
         else:
@@ -162,6 +165,14 @@ def run_training(
     return comparisons
 
 
+def speed_sentence(folder: Path) -> str:
+    """Where the time of a run's steps went, and what to change; empty where nothing was measured."""
+    machine = machine_of(folder)
+    rows = read_metrics(folder / "metrics.jsonl") if machine is not None else []
+    shares = shares_of(rows, machine) if machine is not None else []
+    return lever(shares) if shares else ""
+
+
 def _imitate(
     recipe: SFTRecipe,
     trainee: Trainee,
@@ -170,7 +181,8 @@ def _imitate(
     on_step: Callable[[StepReport], None],
 ) -> None:
     try:
-        train_sft(recipe.train, samples, trainee.learner, run, on_step, loss=recipe.loss)
+        machine = machine_of(run.path)
+        train_sft(recipe.train, samples, trainee.learner, run, on_step, loss=recipe.loss, machine=machine)
     except KeyboardInterrupt:
         kept = f"a checkpoint of every {recipe.train.checkpoint_every} updates is kept"
         raise Interrupted(f"interrupted; {kept}; go on with banty train --resume {run.path}") from None

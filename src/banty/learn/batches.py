@@ -55,7 +55,7 @@ class MicroBatch:
 
     `predicting` are the places in the stream whose hidden state gives a trained token, `targets` those tokens' ids;
     behind the first `num_trained` they are padding, so that shapes repeat from batch to batch. The samples one by one
-    have `num_flat` tokens.
+    have `num_flat` tokens; `num_pairs` of the stream's see each other.
     """
 
     ids: Tensor
@@ -65,6 +65,7 @@ class MicroBatch:
     temperatures: Tensor
     num_trained: int
     num_flat: int
+    num_pairs: int
 
     @property
     def num_tokens(self) -> int:
@@ -96,6 +97,7 @@ def pack(samples: Sequence[TrainingSample], device: torch.device, least_saved: i
         temperatures=padded(temperatures.astype(np.float32), TRAINED_BUCKET, 1),
         num_trained=len(targets),
         num_flat=tree.num_flat,
+        num_pairs=int((tree.untils - np.arange(len(tree.ids))).sum()),
     )
 
 

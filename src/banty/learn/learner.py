@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from banty.learn.optimizer import Optimizer
 from banty.models.forward import hidden_states
 from banty.models.loading import LanguageModel, Published
 from banty.models.tree import LEAST_SAVED
+from banty.perf import Usage, shape_of
 from banty.records import Loss, OptimizerSpec, PolicyLoss, TrainingSample
 
 Floats = npt.NDArray[np.float32]
@@ -62,6 +64,8 @@ class TorchLearner:
             raise InputError(f"{model.name} has no parameter to train")
         self._masters = {name: _master(value) for name, value in self._parameters.items()}
         self._gradients: dict[str, Tensor] = {}
+        self._shape = shape_of(model.config.to_dict(), model.head.element_size())
+        self._used = {"train": Usage(), "score": Usage()}
         self._optimizer = Optimizer(optimizer, self._masters)
         self._num_updates = 0
         self._reference: dict[str, Tensor] | None = None
@@ -75,10 +79,23 @@ class TorchLearner:
         loss.check()
         self._check(samples)
         try:
-            return self._forward_backward(samples, loss)
+            with self._timed("train"):
+                return self._forward_backward(samples, loss)
         except BaseException:
             self._drop_gradients()
             raise
+
+    def usage(self) -> Mapping[str, Usage]:
+        """What gradients and updates (`train`) and logprobs (`score`) have used since the learner was made."""
+        return dict(self._used)
+
+    @contextlib.contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._used[phase] += Usage(seconds=time.perf_counter() - began)
 
     def _forward_backward(self, samples: Sequence[TrainingSample], loss: Loss) -> Mapping[str, float]:
         factors = coefficients(samples, loss.aggregation, loss.constant_tokens)
@@ -97,6 +114,13 @@ class TorchLearner:
             objective, sums = loss_of(tokens, loss)
             objective.backward()
             self._keep_gradients()
+            self._used["train"] += self._shape.gradient(
+                batch.num_tokens,
+                batch.num_pairs,
+                batch.num_trained,
+                whole=self.model.peft is None,
+                recompute=self._recompute,
+            )
             sums |= {"entropy": float(entropy.sum()), "passed_tokens": batch.num_tokens, "flat_tokens": batch.num_flat}
             for name, value in sums.items():
                 totals[name] += value
@@ -105,6 +129,10 @@ class TorchLearner:
 
     def optim_step(self) -> Mapping[str, float]:
         """One update of the masters from the accumulated gradient."""
+        with self._timed("train"):
+            return self._optim_step()
+
+    def _optim_step(self) -> Mapping[str, float]:
         norm = torch.nn.utils.get_total_norm(list(self._gradients.values()))
         if not torch.isfinite(norm):
             self._drop_gradients()
@@ -135,10 +163,12 @@ class TorchLearner:
     def logprobs(self, samples: Sequence[TrainingSample], *, reference: bool = False) -> Sequence[Floats]:
         self._check(samples)
         found = [np.zeros(len(sample.token_ids), dtype=np.float32) for sample in samples]
-        with self._reference_weights() if reference else contextlib.nullcontext():
+        with self._timed("score"), self._reference_weights() if reference else contextlib.nullcontext():
             for group in micro_batches([sample.token_ids for sample in samples], self._budget, self._least_saved):
                 members = [samples[place] for place in group]
-                logprobs, _ = self._score(pack(members, self.model.device, self._least_saved))
+                batch = pack(members, self.model.device, self._least_saved)
+                logprobs, _ = self._score(batch)
+                self._used["score"] += self._shape.forward(batch.num_tokens, batch.num_pairs, batch.num_trained, 0, 0)
                 pieces = torch.split(logprobs.cpu(), [int(sample.mask.sum()) for sample in members])
                 for place, piece in zip(group, pieces, strict=True):
                     found[place][samples[place].mask] = piece.numpy()

@@ -203,6 +203,21 @@ class Grid:
         self._places = torch.tensor(self._starts, device=self._device)[:, None] + places
         self.positions = self._places.reshape(-1)
 
+    @property
+    def num_pairs(self) -> int:
+        """How many pairs of tokens see each other in this pass."""
+        counted = zip(self._starts, self._list_counts, strict=True)
+        return sum(count * start + count * (count + 1) // 2 for start, count in counted)
+
+    @property
+    def num_kept(self) -> int:
+        """How many earlier tokens' keys the pass has to read; those of a shared prefix once."""
+        _, slots, lengths = self._slots.prefixes(self._rows)
+        computed = [row for row, count in enumerate(self._list_counts) if count]
+        shared = [(slots[row], lengths[row]) for row in computed]
+        own = sum(self._starts[row] - lengths[row] for row in computed)
+        return own + sum(length for _, length in set(shared))
+
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         if self._width == 1 and self._slots.kernel is not None:
             source, places = self._kernel_places

@@ -13,8 +13,9 @@ import asyncio
 import dataclasses
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +29,7 @@ from banty.models.forward import hidden_states
 from banty.models.loading import LanguageModel
 from banty.models.slots import Grid, Slots
 from banty.models.threads import Pace
+from banty.perf import Shape, Usage, shape_of
 from banty.policies.prefixes import Ids, common_length, shared_prefixes
 from banty.policies.sampling import check_params, draw
 from banty.records import Gate, SamplingParams, generator
@@ -115,6 +117,8 @@ class LocalEngine:
         self._prefill_tokens = prefill_tokens
         self._pace = Pace()
         self.lost_pace = False
+        self.shape: Shape = shape_of(model.config.to_dict(), model.head.element_size())
+        self._used = {"prefill": Usage(), "decode": Usage()}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{name}")
         self._sessions: dict[str, _Session] = {}
         self._arrived: list[_Answer] = []
@@ -260,9 +264,23 @@ class LocalEngine:
         """Compute the prompts of those who arrived, and give everybody who answers a token."""
         answering = [answer for answer in self._answering if answer.sampled]
         if arrived:
-            self._take_in(arrived)
+            with self._timed("prefill"):
+                self._take_in(arrived)
         if answering:
-            self._decode(answering)
+            with self._timed("decode"):
+                self._decode(answering)
+
+    def usage(self) -> Mapping[str, Usage]:
+        """What prompts (`prefill`) and sampling (`decode`) have used since the engine was made."""
+        return dict(self._used)
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        self._phase, began = phase, time.perf_counter()
+        try:
+            yield
+        finally:
+            self._used[phase] += Usage(seconds=time.perf_counter() - began)
 
     # Prompts.
 
@@ -405,8 +423,11 @@ class LocalEngine:
         if self.model.device.type == "cpu" and self._pace.is_lost(ids.numel(), time.perf_counter() - began):
             self.lost_pace = True
             torch.set_num_threads(1)  # of the thread that ticks
+        num_tokens, num_rows = sum(map(len, pieces)), sum(map(bool, pieces))
+        drawn = num_rows if width == 1 else 0  # of prompts, one logit row each: nothing beside their tokens
+        self._used[self._phase] += self.shape.forward(num_tokens, grid.num_pairs, drawn, grid.num_kept, num_rows)
         grid.advance()
-        self.num_computed += sum(map(len, pieces))
+        self.num_computed += num_tokens
         return hidden, features
 
     def _draw(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from banty.chat import Conversation, Renderer
 from banty.errors import InputError
 from banty.models.loading import LanguageModel, Published
+from banty.perf import Usage
 from banty.policies.engine import LocalEngine, TokenRequest
 from banty.records import Capability, Completion, SampleRequest, Segment, Transform
 
@@ -44,6 +47,9 @@ class TokenPolicy:
                 f"{weights.model.name} is not the model this engine samples from, {self.engine.model.name}"
             )
         self.engine.load(weights.version)
+
+    def usage(self) -> Mapping[str, Usage]:
+        return self.engine.usage()
 
     async def sample(self, request: SampleRequest) -> Completion:
         conversation = self._conversations.get(request.session) or self.renderer.conversation()

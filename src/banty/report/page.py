@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from banty.errors import InputError, StoreError
-from banty.report import making, results, training
+from banty.report import making, results, speed, training
 from banty.report.episodes import chosen_episodes
 from banty.report.headline import how_sampled, sentence
 from banty.report.plots import scale_strip
@@ -83,6 +83,8 @@ def _rendered(source: Source) -> str:
         costs=making.cost_sheet(source),
         cost_words=making.cost_words(source),
         phases=training.phase_totals(source),
+        speeds=speed.phase_sheet(source),
+        lever=speed.lever_words(source),
         machine=making.machine_pairs(source),
         identity=making.identity_pairs(source),
         recipe=making.recipe_text(source),

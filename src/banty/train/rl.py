@@ -14,6 +14,7 @@ import numpy as np
 
 from banty.credit import ESTIMATORS, Credit, GroupRewards
 from banty.errors import InputError, TrainingStopped
+from banty.perf import Machine, PhaseMeter
 from banty.records import (
     Group,
     Learner,
@@ -74,10 +75,12 @@ async def train_rl(
     on_step: Callable[[StepReport], None] | None = None,
     *,
     loss: PolicyLoss | None = None,
+    machine: Machine | None = None,
 ) -> None:
     """Train `policy` for `block.steps` batches, starting after the last step the run folder holds.
 
-    Each step writes its rollouts, one line of metrics and a checkpoint. In exact order (which this uses) a run that is
+    Each step writes its rollouts, one line of metrics and a checkpoint. The metrics say what each phase used, and with
+    a `machine` how near to its limits that was. In exact order (which this uses) a run that is
     interrupted and resumed ends with the same weights as one that was not.
     """
     block.check()
@@ -88,8 +91,10 @@ async def train_rl(
     policy.load(learner.publish())
     store = Store(run.rollouts)
     checkpoint_s = 0.0
+    meter = PhaseMeter((policy, learner), machine)
     for step in range(first, block.steps):
         clock = Clock()
+        meter.begin()
         with clock.phase("sample"):
             batch = await _sample(block, taskset, split, policy, estimator, step, place["next_task"])
         place["next_task"] += batch.num_tasks
@@ -101,6 +106,7 @@ async def train_rl(
             store.write(f"step-{step:06d}", batch.rollouts)
         metrics = {**step_metrics(batch.groups, samples), **sampling_metrics(batch), **update, **clock.metrics()}
         metrics["time/last_checkpoint_s"] = checkpoint_s
+        metrics |= meter.metrics({**waited_s(batch.rollouts), "publish": clock.spent("publish")})
         _check_some_scored(batch.groups, step)
         run.metrics.write(step, metrics)
         if (step + 1) % block.checkpoint_every == 0 or step + 1 == block.steps:
@@ -254,6 +260,16 @@ def sampling_metrics(batch: Batch) -> Metrics:
     }
 
 
+def waited_s(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Seconds in which episodes waited for their environment, and for simulated users and judges, all added up: of
+    episodes that ran at the same time, more than the clock shows."""
+    turns = [turn for rollout in rollouts for turn in rollout.turns]
+    return {
+        "environment": sum(turn.env_s for turn in turns),
+        "user": sum(turn.policy_s for turn in turns if turn.actor != "agent"),
+    }
+
+
 def mismatch_metrics(samples: Sequence[TrainingSample], trainer: Sequence[np.ndarray[Any, Any]]) -> Metrics:
     """How far the trainer's logprobs are from the sampler's on the same weights: mean and largest difference, and the
     k3 estimate of KL(sampler, trainer)."""
@@ -281,6 +297,9 @@ class Clock:
             yield
         finally:
             self._spent[name] = self._spent.get(name, 0.0) + time.perf_counter() - began
+
+    def spent(self, name: str) -> float:
+        return self._spent.get(name, 0.0)
 
     def metrics(self) -> Metrics:
         """Seconds of every phase, and since the clock was made."""

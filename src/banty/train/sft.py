@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from banty.errors import InputError
+from banty.perf import Machine, PhaseMeter
 from banty.records import (
     Learner,
     Message,
@@ -100,6 +101,7 @@ def train_sft(
     on_step: Callable[[StepReport], None] | None = None,
     *,
     loss: SupervisedLoss | None = None,
+    machine: Machine | None = None,
 ) -> None:
     """Imitate `samples`, starting after the last checkpoint the run folder holds.
 
@@ -111,15 +113,17 @@ def train_sft(
     _check_same(run, samples)
     first, _ = restore(run, learner, {})
     num_steps = steps_of(block, len(samples))
+    meter = PhaseMeter((learner,), machine)
     for step, places in enumerate(_batches(block, len(samples))):
         if step < first:
             continue
         if step >= num_steps:
             break
         clock = Clock()
+        meter.begin()
         with clock.phase("train"):
             update = {**learner.forward_backward([samples[place] for place in places], loss), **learner.optim_step()}
-        metrics = {**{f"train/{name}": value for name, value in update.items()}, **clock.metrics()}
+        metrics = {**{f"train/{name}": value for name, value in update.items()}, **clock.metrics(), **meter.metrics()}
         run.metrics.write(step, metrics)
         if (step + 1) % block.checkpoint_every == 0 or step + 1 == num_steps:
             save_checkpoint(run, learner, step, {})

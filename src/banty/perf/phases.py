@@ -1,0 +1,49 @@
+"""What each phase of a step used, as metrics, and from the metrics of a run where its time went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from banty.perf.lever import COMPUTED, PhaseShare, phase_shares
+from banty.perf.machine import Machine
+from banty.perf.usage import Metered, Usage, usage_since
+
+_COUNTERS = ("seconds", "tokens", "passes", "linear_flops", "linear_bytes", "mixing_flops", "mixing_bytes")
+
+
+class PhaseMeter:
+    """Reads the counters of those of `parts` that have any, at the beginning and the end of each step."""
+
+    def __init__(self, parts: Iterable[object], machine: Machine | None) -> None:
+        self._parts = [part for part in parts if isinstance(part, Metered)]
+        self._machine = machine
+        self._before = self._read()
+
+    def begin(self) -> None:
+        self._before = self._read()
+
+    def metrics(self, seconds: Mapping[str, float] | None = None) -> dict[str, float | int | None]:
+        """`perf/PHASE_COUNTER` for each counter of `Usage`, `perf/PHASE_of_limit` where the machine's is known, and
+        the `seconds` of other phases."""
+        used = {phase: one for phase, one in usage_since(self._read(), self._before).items() if one.passes}
+        found: dict[str, float | int | None] = {
+            f"perf/{phase}_{name}": getattr(one, name) for phase, one in used.items() for name in _COUNTERS
+        }
+        if self._machine is not None:
+            found |= {f"perf/{phase}_of_limit": self._machine.limit_s(one) / one.seconds for phase, one in used.items()}
+        return found | {f"perf/{phase}_seconds": spent for phase, spent in (seconds or {}).items()}
+
+    def _read(self) -> dict[str, Usage]:
+        return {phase: used for part in self._parts for phase, used in part.usage().items()}
+
+
+def shares_of(rows: Sequence[Mapping[str, Any]], machine: Machine) -> list[PhaseShare]:
+    """Where the time of a run's steps went, from the rows of its metrics; empty where they hold no phases."""
+    used: dict[str, Usage] = {}
+    for row in rows:
+        for phase in (*COMPUTED, "environment", "user", "publish"):
+            counted = {name: row.get(f"perf/{phase}_{name}") or 0 for name in _COUNTERS}
+            used[phase] = used.get(phase, Usage()) + Usage(**counted)
+    step_s = sum(row.get("time/step_s") or 0.0 for row in rows)
+    return phase_shares(used, machine, step_s) if any(one.passes for one in used.values()) else []

@@ -1,0 +1,115 @@
+"""What a language model costs a token, from its config.json alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from banty.errors import InputError
+from banty.perf.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A decoder's sizes.
+
+    `linear` are the weights a token is multiplied with inside the layers (of experts, those it is routed to), `stored`
+    all of them, `head` those of the output projection, which are the embedding's too where it is `tied`. `mixing` are
+    the operations a pair of tokens that see each other costs over all attention layers, forward; `kept_bytes` what an
+    attention model keeps a token, `state_bytes` what recurrent layers keep a sequence, for numbers of `width` bytes.
+    """
+
+    linear: int
+    stored: int
+    head: int
+    tied: bool
+    mixing: int
+    kept_bytes: int
+    state_bytes: int
+    hidden: int
+    intermediate: int
+    num_layers: int
+    width: int
+
+    @property
+    def num_weights(self) -> int:
+        return self.stored + self.head * (1 if self.tied else 2)
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.num_weights * self.width
+
+    def forward(self, tokens: int, pairs: int, drawn: int, kept: int, rows: int, passes: int = 1) -> Usage:
+        """What passes that compute `tokens`, see `pairs`, give logits for `drawn` tokens and read the state of `kept`
+        earlier tokens and `rows` sequences have to do."""
+        return Usage(
+            tokens=tokens,
+            passes=passes,
+            linear_flops=2.0 * self.linear * tokens + 2.0 * self.head * drawn,
+            linear_bytes=float(passes * (self.stored + self.head) * self.width),
+            mixing_flops=float(self.mixing * pairs),
+            mixing_bytes=float(self.kept_bytes * (kept + tokens) + 2 * self.state_bytes * rows),
+        )
+
+    def gradient(
+        self, tokens: int, pairs: int, trained: int, *, whole: bool, recompute: bool, passes: int = 1
+    ) -> Usage:
+        """What a gradient over `tokens`, of which `trained` have a loss, has to do: two products forward and four
+        backward (two where only an adapter is trained), the forward pass once more with `recompute`; the head's logits
+        are made twice. Attention has two products forward and five backward."""
+        products = (6.0 if whole else 4.0) + (2.0 if recompute else 0.0)
+        mixing = 3.5 + (1.0 if recompute else 0.0)
+        return Usage(
+            tokens=tokens,
+            passes=passes,
+            linear_flops=products * self.linear * tokens + 8.0 * self.head * trained,
+            linear_bytes=float(3 * passes * (self.stored + self.head) * self.width),
+            mixing_flops=mixing * self.mixing * pairs,
+            mixing_bytes=3.0 * self.kept_bytes * tokens,
+        )
+
+
+def shape_of(config: Mapping[str, Any], width: int = 2) -> Shape:
+    """The shape that a Hugging Face config describes. Raises InputError for one that lacks a size."""
+    text = config.get("text_config", config)
+    try:
+        hidden, num_layers = int(text["hidden_size"]), int(text["num_hidden_layers"])
+        heads = int(text["num_attention_heads"])
+        key_heads = int(text.get("num_key_value_heads") or heads)
+        dim = int(text.get("head_dim") or hidden // heads)
+        experts = int(text.get("num_experts") or 0)
+        intermediate = int(text["moe_intermediate_size"] if experts else text["intermediate_size"])
+        kinds = text.get("layer_types") or ["full_attention"] * num_layers
+        attending = sum(kind != "linear_attention" for kind in kinds)
+        gates = 2 if "linear_key_head_dim" in text else 1  # Qwen3.5: each head's query beside its gate
+        attention = hidden * (gates * heads + 2 * key_heads) * dim + heads * dim * hidden
+        recurrent, state = (0, 0) if attending == num_layers else _recurrent(text, hidden, width)
+        used = int(text.get("num_experts_per_tok") or 1) + (1 if text.get("shared_expert_intermediate_size") else 0)
+        mlp, mlps = 3 * hidden * intermediate, (experts + used - int(text.get("num_experts_per_tok") or 1)) or 1
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the model's config.json does not give its size: {error!r}") from error
+    mixers = attending * attention + (num_layers - attending) * recurrent
+    return Shape(
+        linear=mixers + num_layers * mlp * used,
+        stored=mixers + num_layers * mlp * max(mlps, used),
+        head=hidden * int(text["vocab_size"]),
+        tied=bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))),
+        mixing=4 * heads * dim * attending,
+        kept_bytes=2 * key_heads * dim * attending * width,
+        state_bytes=state * (num_layers - attending),
+        hidden=hidden,
+        intermediate=intermediate,
+        num_layers=num_layers,
+        width=width,
+    )
+
+
+def _recurrent(text: Mapping[str, Any], hidden: int, width: int) -> tuple[int, int]:
+    """Weights and bytes of state of a gated delta rule's layer."""
+    key_heads, value_heads = int(text["linear_num_key_heads"]), int(text["linear_num_value_heads"])
+    key_dim, value_dim = int(text["linear_key_head_dim"]), int(text["linear_value_head_dim"])
+    channels = 2 * key_heads * key_dim + value_heads * value_dim
+    weights = hidden * (channels + value_heads * value_dim + 2 * value_heads) + value_heads * value_dim * hidden
+    window = channels * (int(text.get("linear_conv_kernel_dim", 4)) - 1) * width
+    return weights, 4 * value_heads * key_dim * value_dim + window
