@@ -33,6 +33,7 @@ from banty.cli.inspection import (
 )
 from banty.cli.local import model_opener
 from banty.cli.plain import plain, visible
+from banty.cli.plan import plan
 from banty.cli.report import report
 from banty.cli.sweep import sweep
 from banty.cli.training import (
@@ -66,6 +67,7 @@ app = typer.Typer(
 new_app = typer.Typer(help="Write the files of something new.", no_args_is_help=True)
 app.add_typer(new_app, name="new")
 app.command("report")(report)
+app.command("plan")(plan)
 app.command("sweep")(sweep)
 
 Env = Annotated[str, typer.Option("--env", help="Environment: a name from `banty envs`, or FILE.py:NAME.")]

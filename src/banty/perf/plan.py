@@ -68,12 +68,14 @@ class Sampling:
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A step's episodes: `num_groups` tasks with `group_size` episodes each, of the lengths of `episodes`, which are
-    repeated as often as needed."""
+    repeated as often as needed. Of the tokens behind the prompt that all share, `distinct` is the share that no other
+    episode of the batch begins with too."""
 
     episodes: tuple[EpisodeShape, ...]
     num_groups: int
     group_size: int
     concurrency: int
+    distinct: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.episodes:
@@ -84,11 +86,18 @@ class Workload:
         return list(itertools.islice(itertools.cycle(self.episodes), self.num_groups * self.group_size))
 
     @property
+    def shared(self) -> int:
+        return max(one.shared for one in self.episodes)
+
+    @property
     def trained_tokens(self) -> int:
-        """Distinct tokens of a step: the prompt that all share, each group's own, and each episode's behind it."""
-        shared = max(one.shared for one in self.episodes)
-        prompts = float(np.mean([one.prompt - one.shared for one in self.episodes]))
-        return round(shared + self.num_groups * prompts + sum(one.length - one.prompt for one in self.step))
+        """Distinct tokens of a step."""
+        return round(self.shared + self.distinct * sum(one.length - one.shared for one in self.step))
+
+    @property
+    def usual_length(self) -> int:
+        """Tokens an episode has half way."""
+        return round(float(np.mean([one.prompt + (one.length - one.prompt) / 2 for one in self.episodes])))
 
 
 def sampling(episodes: Sequence[EpisodeShape], concurrency: int, group_size: int, costs: UnitCosts) -> Sampling:
@@ -131,21 +140,19 @@ ASSUMED_LAUNCH_S = 1.5e-4
 ASSUMED_TURN_S = 1e-3
 
 
-def assumed_costs(
-    machine: Machine, shape: Shape, workload: Workload, *, whole: bool, recompute: bool
-) -> UnitCosts:
+def assumed_costs(machine: Machine, shape: Shape, workload: Workload, *, whole: bool, recompute: bool) -> UnitCosts:
     """Costs on a machine that is only known by its limits."""
     launch_s = ASSUMED_LAUNCH_S * shape.num_layers
-    length = round(float(np.mean([one.length for one in workload.episodes])))
-    shared = max(one.shared for one in workload.episodes)
+    length, shared = workload.usual_length, workload.shared
     decode = []
     for rows in (1, 8, 32, 64, 128, 256):
-        used = shape.forward(rows, rows * length, rows, rows * length, rows)
+        kept = shared + rows * (length - shared)
+        used = shape.forward(rows, rows * length, rows, kept, rows)
         decode.append((rows, max(machine.limit_s(used) / ASSUMED_DECODE, launch_s)))
     tokens = 4096
-    prefill = shape.forward(tokens, tokens * length // 2, 64, 0, 64)
+    prefill = shape.forward(tokens, tokens * length, 64, 64 * length, 64)
     distinct = workload.trained_tokens
-    pairs = distinct * (shared + (length - shared) // 2)
+    pairs = distinct * length
     trained = sum(one.sampled for one in workload.step)
     gradient = shape.gradient(distinct, pairs, trained, whole=whole, recompute=recompute)
     return UnitCosts(
@@ -163,6 +170,8 @@ class Plan:
 
     sampling: Sampling
     train_s: float
+    kept_s: float
+    """Storing rollouts and a checkpoint."""
     trained_tokens: int
     num_steps: int
     eval_s: float
@@ -171,7 +180,7 @@ class Plan:
 
     @property
     def step_s(self) -> float:
-        return self.sampling.seconds + self.train_s
+        return self.sampling.seconds + self.train_s + self.kept_s
 
     @property
     def run_s(self) -> float:
