@@ -161,6 +161,7 @@ def test_fine_tuning_ends_with_a_folder_that_explains_itself() -> None:
     engine = read(run / "engine.json")
     assert len(engine.pop("start_sha256")) == 64
     assert engine.pop("kernels") in ("native", "torch")
+    assert engine.pop("machine")["bytes_s"] > 0
     assert engine == {
         "threads": 1,
         "measured": False,
@@ -476,3 +477,74 @@ def test_a_run_begun_without_kernels_goes_on_without_them(tmp_path: Path, monkey
     assert os.environ[SWITCH] == "0"
     (tmp_path / "engine.json").write_text(json.dumps({"threads": 1, "kernels": "native"}))
     assert local.settle_threads(model, 1, tmp_path)["kernels_now"] == "torch"
+
+
+# Knowing where the time goes.
+
+
+def test_a_run_says_what_each_phase_used_and_names_a_lever() -> None:
+    run = workshop() / "rl"
+    (row, *_) = read_metrics(run / "metrics.jsonl")
+    for phase in ("prefill", "decode", "train"):
+        assert row[f"perf/{phase}_tokens"] > 0, phase
+        assert row[f"perf/{phase}_passes"] > 0, phase
+        assert 0.0 < row[f"perf/{phase}_of_limit"] < 2.0, phase
+        assert row[f"perf/{phase}_seconds"] <= row["time/step_s"], phase
+    assert row["perf/decode_tokens"] <= row["tokens/sampled"]
+    assert row["perf/train_tokens"] == row["train/passed_tokens"] <= row["train/flat_tokens"]
+    assert read(run / "engine.json")["machine"]["flops_s"] > 1e8
+    assert "of this machine's limit" in training.speed_sentence(run) or "environment" in training.speed_sentence(run)
+    assert "Where the training's time went" in (run / "report.html").read_text()
+
+
+def test_a_plan_predicts_a_run_that_then_takes_about_that(here: Path) -> None:
+    found = json.loads(
+        did(
+            "plan",
+            str(workshop() / "rl.toml"),
+            f"policy.start={workshop() / 'sft' / 'weights'}",
+            "--allow-code",
+            "--json",
+        )
+    )
+    assert found["step_s"] == pytest.approx(
+        found["prefill_s"]
+        + found["decode_s"]
+        + found["turns_s"]
+        + found["train_s"]
+        + found["score_s"]
+        + found["kept_s"]
+    )
+    assert found["memory_bytes"] > 1e8
+    assert found["cost_usd"] == 0.0
+    real = read_metrics(workshop() / "rl" / "metrics.jsonl")[0]
+    assert found["sampled_tokens"] == pytest.approx(real["tokens/sampled"], rel=0.5)
+    assert found["trained_tokens"] == pytest.approx(real["train/flat_tokens"], rel=0.6)
+    assert list(here.iterdir()) == [], "a plan writes nothing"
+
+
+def test_a_plan_of_another_machine_says_that_it_is_assumed(here: Path) -> None:
+    words = ("plan", str(workshop() / "rl.toml"), f"policy.start={workshop() / 'sft' / 'weights'}", "--allow-code")
+    told = did(*words, "--device", "h200", "--lengths", str(workshop() / "rl"), "--price", "3")
+    assert "assumed, not measured" in " ".join(told.split())
+    assert "on h200" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--device", "tpu"], "device is 'tpu'; it takes here, h200, h100, a100"),
+        (["--lengths", "nowhere"], "nowhere holds no rollouts"),
+        (["--price", "-1"], "--price is -1"),
+        (["policy.type=habits"], "habit policy computes next to nothing"),
+    ],
+)
+def test_a_plan_that_cannot_be_made_says_why(words: list[str], said: str, here: Path) -> None:
+    start = f"policy.start={workshop() / 'sft' / 'weights'}"
+    shown = banty("plan", str(workshop() / "rl.toml"), start, "--allow-code", *words)
+    assert shown.status == 2
+    assert said in " ".join(shown.err.split())
+
+
+def test_fine_tuning_is_not_planned(here: Path) -> None:
+    assert "only RL recipes are planned" in " ".join(banty("plan", str(workshop() / "sft.toml")).err.split())

@@ -82,6 +82,7 @@ USE_TORCH = {
         "layers",
         "loading",
         "packed",
+        "probe",
         "slots",
         "threads",
         "tiles",

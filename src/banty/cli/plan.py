@@ -59,6 +59,7 @@ def _show(console: Console, found: Prediction) -> None:
         "  sampling": f"{_time(sampled.decode_s)}, {sampled.sampled_tokens:,} tokens, {sampled.decode_passes:,} passes",
         "  environment and driver": _time(sampled.turns_s),
         "  training": f"{_time(plan_.train_s)}, {plan_.trained_tokens:,} distinct tokens",
+        "  logprobs before it": _time(plan_.score_s),
         "  rollouts and checkpoint to disk": _time(plan_.kept_s),
         f"{plan_.num_steps} steps": _time(plan_.num_steps * plan_.step_s),
         "evaluations before and after": _time(plan_.eval_s),

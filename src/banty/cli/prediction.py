@@ -54,6 +54,7 @@ class Prediction:
             "prefill_s": plan.sampling.prefill_s,
             "decode_s": plan.sampling.decode_s,
             "turns_s": plan.sampling.turns_s,
+            "score_s": plan.score_s,
             "train_s": plan.train_s,
             "kept_s": plan.kept_s,
             "sampled_tokens": plan.sampling.sampled_tokens,
@@ -112,7 +113,7 @@ def _here(
     saved_s, stored_s = _kept_s(learner, rollouts)
     kept_s = saved_s / recipe.train.checkpoint_every + stored_s / len(rollouts) * len(workload.step)
     trained = sum(value.numel() for value in model.trainable().values())
-    share = taught_share(rollouts)
+    share = 1.0 if recipe.loss.kl else taught_share(rollouts)  # a KL term is computed for every episode
     plan = _plan(recipe, workload, costs, policy.engine.shape, trained, kept_s, price_usd_h or 0.0, share)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # with a pilot's passes in it
     plan = dataclasses.replace(plan, memory_bytes=max(plan.memory_bytes, peak))
@@ -177,6 +178,7 @@ def _plan(
 ) -> Plan:
     sampled = sampling(workload.step, workload.concurrency, workload.group_size, costs)
     distinct = round(workload.trained_tokens * taught)
+    scored = (recipe.train.old_logprobs == "trainer") + (recipe.loss.kl > 0)  # a forward pass, a third of a gradient
     block = recipe.eval
     num_evaluated = block.num_tasks * block.num_trials
     episodes = list(itertools.islice(itertools.cycle(workload.episodes), num_evaluated))
@@ -184,6 +186,7 @@ def _plan(
     return Plan(
         sampling=sampled,
         train_s=costs.train_token_s * distinct * recipe.train.epochs,
+        score_s=scored * costs.train_token_s * distinct / 3,
         kept_s=kept_s,
         trained_tokens=distinct,
         num_steps=recipe.train.steps,
@@ -331,9 +334,10 @@ async def _timed(policy: TokenPolicy, rows: int, workload: Workload, width: int)
 def _gradient_s(learner: Any, recipe: RLRecipe, rollouts: Sequence[Rollout]) -> float:
     """Seconds a distinct token of a gradient over rollouts, the second time, when kernels are built."""
     samples = _samples(rollouts)
+    loss = dataclasses.replace(recipe.loss, kl=0.0, correction="none")  # what they need beside is planned apart
     seconds = tokens = 0.0
     for _ in range(2):
         before = learner.usage()["train"]
-        metrics = learner.forward_backward(samples, recipe.loss)
+        metrics = learner.forward_backward(samples, loss)
         seconds, tokens = (learner.usage()["train"] - before).seconds, metrics["passed_tokens"]
     return seconds / max(tokens, 1.0)

@@ -170,6 +170,7 @@ class Plan:
 
     sampling: Sampling
     train_s: float
+    score_s: float
     kept_s: float
     """Storing rollouts and a checkpoint."""
     trained_tokens: int
@@ -180,7 +181,7 @@ class Plan:
 
     @property
     def step_s(self) -> float:
-        return self.sampling.seconds + self.train_s + self.kept_s
+        return self.sampling.seconds + self.train_s + self.score_s + self.kept_s
 
     @property
     def run_s(self) -> float:

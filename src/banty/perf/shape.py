@@ -78,31 +78,40 @@ def shape_of(config: Mapping[str, Any], width: int = 2) -> Shape:
         heads = int(text["num_attention_heads"])
         key_heads = int(text.get("num_key_value_heads") or heads)
         dim = int(text.get("head_dim") or hidden // heads)
-        experts = int(text.get("num_experts") or 0)
-        intermediate = int(text["moe_intermediate_size"] if experts else text["intermediate_size"])
+        mlp_used, mlp_stored = _mlp(text, hidden)
         kinds = text.get("layer_types") or ["full_attention"] * num_layers
         attending = sum(kind != "linear_attention" for kind in kinds)
         gates = 2 if "linear_key_head_dim" in text else 1  # Qwen3.5: each head's query beside its gate
         attention = hidden * (gates * heads + 2 * key_heads) * dim + heads * dim * hidden
         recurrent, state = (0, 0) if attending == num_layers else _recurrent(text, hidden, width)
-        used = int(text.get("num_experts_per_tok") or 1) + (1 if text.get("shared_expert_intermediate_size") else 0)
-        mlp, mlps = 3 * hidden * intermediate, (experts + used - int(text.get("num_experts_per_tok") or 1)) or 1
+        head = hidden * int(text["vocab_size"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the model's config.json does not give its size: {error!r}") from error
     mixers = attending * attention + (num_layers - attending) * recurrent
     return Shape(
-        linear=mixers + num_layers * mlp * used,
-        stored=mixers + num_layers * mlp * max(mlps, used),
-        head=hidden * int(text["vocab_size"]),
+        linear=mixers + num_layers * mlp_used,
+        stored=mixers + num_layers * mlp_stored,
+        head=head,
         tied=bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))),
         mixing=4 * heads * dim * attending,
         kept_bytes=2 * key_heads * dim * attending * width,
         state_bytes=state * (num_layers - attending),
         hidden=hidden,
-        intermediate=intermediate,
+        intermediate=mlp_used // (3 * hidden),
         num_layers=num_layers,
         width=width,
     )
+
+
+def _mlp(text: Mapping[str, Any], hidden: int) -> tuple[int, int]:
+    """A layer's weights that a token is multiplied with, and all there are: of experts, those it is routed to, the one
+    that all share, and the router."""
+    experts = int(text.get("num_experts") or 0)
+    if not experts:
+        return (3 * hidden * int(text["intermediate_size"]),) * 2
+    each = 3 * hidden * int(text["moe_intermediate_size"])
+    always = 3 * hidden * int(text.get("shared_expert_intermediate_size") or 0) + hidden * experts
+    return int(text["num_experts_per_tok"]) * each + always, experts * each + always
 
 
 def _recurrent(text: Mapping[str, Any], hidden: int, width: int) -> tuple[int, int]:
