@@ -150,9 +150,9 @@ def train(
             show.show_training(console, comparison, name)
     page = write_report(run.path)  # last: whatever is wrong with it, the result has been said
     if not as_json:
-        print(visible(headline(run.path)))
         if told := speed_sentence(run.path):
             print(f"speed: {told}")
+        print(visible(headline(run.path)))
         print(visible(f"report: {page}"))
         print(f"run: {run.path}")
 

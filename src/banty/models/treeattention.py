@@ -91,15 +91,16 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, parts: Layout, scale: fl
     num_tokens, num_heads, dim = query.shape
     num_shared = key.shape[1]
     group = num_heads // num_shared
-    output, sums = torch.zeros_like(query), query.new_zeros(num_tokens, num_heads, dtype=torch.float32)
+    output = query.new_zeros(num_tokens + 1, num_heads, dim)  # the last is for padding
+    sums = query.new_zeros(num_tokens + 1, num_heads, dtype=torch.float32)
     for part in parts.triangles:
-        places = part.places.clamp(max=num_tokens - 1)  # padding comes last in its row, where nothing real sees it
-        gathered = [tensor.index_select(0, places.flatten()) for tensor in (query, key, value)]
-        wide = [tensor.repeat_interleave(num_heads // tensor.shape[1], dim=1) for tensor in gathered]
-        each = [tensor.view(*places.shape, num_heads, dim).transpose(1, 2) for tensor in wide]
+        known = part.places.clamp(max=num_tokens - 1)  # padding comes last in its row, where nothing real sees it
+        each = [_heads(tensor, known, num_heads) for tensor in (query, key, value)]
         mixed, logs = _flash(each[0], each[1], each[2], scale, is_causal=True)
-        output[part.targets] = mixed.transpose(1, 2).flatten(0, 1).index_select(0, part.real)
-        sums[part.targets] = logs.transpose(1, 2).flatten(0, 1).index_select(0, part.real)
+        targets = _indices(part.places, num_heads, num_heads).flatten()
+        output.view(-1, dim).index_copy_(0, targets, mixed.reshape(-1, dim))
+        sums.view(-1).index_copy_(0, targets, logs.reshape(-1))
+    output, sums = output[:num_tokens], sums[:num_tokens]
     for start, stop, until in parts.rectangles:
         asking = query[stop:until].unflatten(1, (num_shared, group)).permute(1, 2, 0, 3).flatten(1, 2)
         seen = [tensor[start:stop].transpose(0, 1)[None] for tensor in (key, value)]
@@ -151,21 +152,28 @@ class _Gradient:
         return dq, dk, dv
 
     def _triangles(self, places: Tensor) -> None:
-        dim, width = self._dim, places.shape[1]
-        query, pull = self._rows(self._asking, places), self._rows(self._pulling, places)
-        key, value = self._rows(self._seen, places)[:, 0], self._rows(self._told, places)[:, 0]
-        dq = query.new_zeros(*query.shape[:3], dim)
-        dk, dv = (key.new_zeros(*key.shape[:2], dim) for _ in range(2))
-        for begin in range(0, width, QUERY_BLOCK):
+        dim, width, num_shared = self._dim, places.shape[1], self._num_shared
+        query, pull = (
+            _heads(one, places, self._num_heads).view(len(places) * num_shared, -1, width, one.shape[-1])
+            for one in (self._asking, self._pulling)
+        )
+        key, value = (_heads(one, places, num_shared).flatten(0, 1) for one in (self._seen, self._told))
+        dq = query.new_empty(*query.shape[:3], dim)
+        dk, dv = (key.new_empty(*key.shape[:2], dim) for _ in range(2))
+        for begin in reversed(range(0, width, QUERY_BLOCK)):
             end = min(begin + QUERY_BLOCK, width)
             q, dy = (one[:, :, begin:end].flatten(1, 2) for one in (query, pull))
             probs, pulls = self._tile(q, dy, key[:, :end], value[:, :end], begin, end - begin)
-            dv[:, :end] += probs.transpose(1, 2) @ dy[..., :dim]
-            dk[:, :end] += pulls.transpose(1, 2) @ q[..., :dim]
+            for into, weights, of in ((dv, probs, dy), (dk, pulls, q)):
+                if end == width:
+                    torch.bmm(weights.transpose(1, 2), of[..., :dim], out=into)
+                else:
+                    into[:, :end] += weights.transpose(1, 2) @ of[..., :dim]
             dq[:, :, begin:end] = (pulls @ key[:, :end, :dim]).view(*query.shape[:2], end - begin, dim)
-        for into, rows_of in zip(self._found, (dq, dk[:, None], dv[:, None]), strict=True):
-            split = rows_of.view(len(places), self._num_shared, -1, width, dim)
-            into[places.flatten()] = split.permute(0, 3, 1, 2, 4).flatten(2, 3).flatten(0, 1)
+        for into, heads, rows_of in zip(
+            self._found, (self._num_heads, num_shared, num_shared), (dq, dk, dv), strict=True
+        ):
+            into.view(-1, dim).index_copy_(0, _indices(places, heads, heads).flatten(), rows_of.view(-1, dim))
 
     def _rectangle(self, above: slice, below: slice) -> None:
         """Of queries `below` on keys `above`."""
@@ -190,10 +198,17 @@ class _Gradient:
         tiles.from_scores(probs, pulls, self._scale, begin, width)
         return probs, pulls
 
-    def _rows(self, tensor: Tensor, places: Tensor) -> Tensor:
-        """[rows * key heads, group, width, size] of a stream's [N + 1, heads, size]."""
-        rows_of = tensor.index_select(0, places.flatten()).view(*places.shape, self._num_shared, -1, tensor.shape[-1])
-        return rows_of.permute(0, 2, 3, 1, 4).flatten(0, 1)
+
+def _heads(tensor: Tensor, places: Tensor, heads: int) -> Tensor:
+    """[rows, heads, width, size] of a stream's [tokens, its heads, size]; key heads are repeated for their queries."""
+    index = _indices(places, heads, tensor.shape[1])
+    return tensor.view(-1, tensor.shape[-1]).index_select(0, index.flatten()).view(*index.shape, tensor.shape[-1])
+
+
+def _indices(places: Tensor, heads: int, stored: int) -> Tensor:
+    """[rows, heads, width]: where the heads of tokens at `places` are among `stored` heads of each."""
+    head = torch.arange(heads, device=places.device) // (heads // stored)
+    return places[:, None] * stored + head[:, None]
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, scale: float, *, is_causal: bool) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from banty.perf.lever import COMPUTED, PhaseShare, phase_shares
 from banty.perf.machine import Machine
 from banty.perf.usage import Metered, Usage, usage_since
 
-_COUNTERS = ("seconds", "tokens", "passes", "linear_flops", "linear_bytes", "mixing_flops", "mixing_bytes")
+_COUNTERS = ("tokens", "passes", "linear_flops", "linear_bytes", "mixing_flops", "mixing_bytes")
 
 
 class PhaseMeter:
@@ -24,15 +24,16 @@ class PhaseMeter:
         self._before = self._read()
 
     def metrics(self, seconds: Mapping[str, float] | None = None) -> dict[str, float | int | None]:
-        """`perf/PHASE_COUNTER` for each counter of `Usage`, `perf/PHASE_of_limit` where the machine's is known, and
-        the `seconds` of other phases."""
+        """`perf/PHASE_COUNTER` for each counter of `Usage`, `time/PHASE_s`, and `time/PHASE_of_limit` where that of the
+        machine is known; `seconds` are those of other phases."""
         used = {phase: one for phase, one in usage_since(self._read(), self._before).items() if one.passes}
         found: dict[str, float | int | None] = {
             f"perf/{phase}_{name}": getattr(one, name) for phase, one in used.items() for name in _COUNTERS
         }
         if self._machine is not None:
-            found |= {f"perf/{phase}_of_limit": self._machine.limit_s(one) / one.seconds for phase, one in used.items()}
-        return found | {f"perf/{phase}_seconds": spent for phase, spent in (seconds or {}).items()}
+            found |= {f"time/{phase}_of_limit": self._machine.limit_s(one) / one.seconds for phase, one in used.items()}
+        spent = {**{phase: one.seconds for phase, one in used.items()}, **(seconds or {})}
+        return found | {f"time/{phase}_s": value for phase, value in spent.items()}
 
     def _read(self) -> dict[str, Usage]:
         return {phase: used for part in self._parts for phase, used in part.usage().items()}
@@ -44,6 +45,6 @@ def shares_of(rows: Sequence[Mapping[str, Any]], machine: Machine) -> list[Phase
     for row in rows:
         for phase in (*COMPUTED, "environment", "user", "publish"):
             counted = {name: row.get(f"perf/{phase}_{name}") or 0 for name in _COUNTERS}
-            used[phase] = used.get(phase, Usage()) + Usage(**counted)
+            used[phase] = used.get(phase, Usage()) + Usage(row.get(f"time/{phase}_s") or 0.0, **counted)
     step_s = sum(row.get("time/step_s") or 0.0 for row in rows)
     return phase_shares(used, machine, step_s) if any(one.passes for one in used.values()) else []
