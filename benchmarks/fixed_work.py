@@ -166,6 +166,8 @@ async def play(desk: ForcedDesk, policy: TokenPolicy, seed: int) -> list[Rollout
     rollouts = await collect(episodes(desk, seed), desk, Cast(policy), concurrency=desk.work.num_episodes)
     found = [rollout for tree in rollouts for rollout in tree]
     check(desk.work, found)
+    if policy.engine.lost_pace:
+        print(f"repetition {seed}: the engine lost its pace to another process and is down to one thread", flush=True)
     return found
 
 
