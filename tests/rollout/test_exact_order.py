@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import random
 import time
+import weakref
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from tests.rollout.puppets import Chatter, Stage, Voice, assert_freed, perform, task
@@ -302,6 +305,34 @@ def test_a_failing_answer_fails_its_own_call_only() -> None:
     trees = perform(collect(plan_groups([task(index) for index in range(3)], 1, 0), stage, cast, LIMITS))
     assert [tree[0].status for tree in trees] == ["completed", "errored", "completed"]
     assert_freed(stage, cast)
+
+
+def test_a_delivered_call_is_freed_without_the_garbage_collector() -> None:
+    """A call holds a whole conversation; thousands of them waiting for the collector would cost memory and time."""
+    answering: list[weakref.ref[asyncio.Task[Any]]] = []
+
+    async def answer() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        answering.append(weakref.ref(task))
+        return "yes"
+
+    async def main() -> None:
+        order = ExactOrder()
+        order.enter()
+        for index in range(3):
+            assert await order.call(("one", "agent", index), answer) == "yes"
+            await asyncio.sleep(0)  # the loop itself holds what it has just run
+            assert answering[index]() is None
+        order.leave()
+
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def test_waiting_for_a_round_is_not_an_environments_own_time() -> None:

@@ -158,9 +158,9 @@ class _Episode:
         started = time.perf_counter()
         with self._away():
             completion = await self._sample(policy, role, tuple(messages), (), params, self.limits.ask_timeout_s, fault)
-        turn = _turn(len(self.turns), role, completion, policy, time.perf_counter() - started)
+        policy_s = time.perf_counter() - started
         trainable = role in self.cast.trainable_roles
-        self.turns.append(dataclasses.replace(turn, request=tuple(messages), trainable=trainable))
+        self.turns.append(_turn(len(self.turns), role, completion, policy, policy_s, trainable, tuple(messages)))
         return completion.message
 
     async def spawn(self, tasks: Sequence[Task]) -> Sequence[Rollout]:
@@ -293,8 +293,7 @@ class _Episode:
                 self._check_budget()
                 completion, policy_s = await self._agent(tuple(messages), opening.tools)
                 index = len(self.turns)
-                turn = _turn(index, "agent", completion, self.cast.agent, policy_s)
-                self.turns.append(dataclasses.replace(turn, trainable=True))
+                self.turns.append(_turn(index, "agent", completion, self.cast.agent, policy_s, trainable=True))
                 started = time.perf_counter()
                 what = f"turn {index} of the environment"
                 seen = expect(await self._environment(partial(env.step, completion, self), what), Observation)
@@ -430,11 +429,21 @@ class _Episode:
                 _log.warning("%s of %s failed: %r", what, self.rollout_id, error)
 
 
-def _turn(index: int, actor: str, completion: Completion, policy: Policy, policy_s: float) -> Turn:
+def _turn(
+    index: int,
+    actor: str,
+    completion: Completion,
+    policy: Policy,
+    policy_s: float,
+    trainable: bool,
+    request: tuple[Message, ...] = (),
+) -> Turn:
     return Turn(
         index=index,
         actor=actor,
         message=completion.message,
+        trainable=trainable,
+        request=request,
         segment=completion.segment,
         policy=policy.name,
         version=completion.version,

@@ -63,7 +63,7 @@ class _Call:
 
     answer: Callable[[], Coroutine[Any, Any, Any]]
     result: asyncio.Future[Any]
-    context: contextvars.Context
+    context: contextvars.Context | None
     task: asyncio.Task[Any] | None = None
     engine: str = ""
     parked_on: asyncio.Future[Any] | None = None
@@ -79,6 +79,14 @@ class _Call:
         # By the futures and not by who still awaits them: an engine that has just delivered may ask for its next turn
         # before the one it delivered to, or a caller that was cancelled, has woken up.
         return self.parked_on is not None and not self.parked_on.done() and not self.result.done()
+
+    @property
+    def is_settled(self) -> bool:
+        """Done or parked; written out, since it is asked of every live episode at every tick."""
+        parked_on, task = self.parked_on, self.task
+        if parked_on is not None and not parked_on.done() and not self.result.done():
+            return True
+        return task is not None and task.done()
 
 
 _current: contextvars.ContextVar[_Call] = contextvars.ContextVar("the call that a policy is answering")
@@ -103,6 +111,7 @@ class ExactOrder:
         self._live = 0
         self._waiting: dict[Key, _Call] = {}
         self._started: dict[Key, _Call] = {}
+        self._straggler: Key | None = None  # of a started call that was not settled when last looked at
         self._asking: dict[str, asyncio.Future[None]] = {}
         self._ticking: str | None = None  # had the last turn and has not asked since
         self._last = ""  # had the last turn
@@ -121,10 +130,11 @@ class ExactOrder:
         self._advance()
 
     async def call(self, key: Key, answer: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        assert key not in self._waiting | self._started, f"{key} asks twice at once"
+        assert not any(key in calls for calls in (self._waiting, self._started)), f"{key} asks twice at once"
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        call = self._waiting[key] = _Call(answer, result, contextvars.copy_context())
-        call.context.run(_current.set, call)
+        context = contextvars.copy_context()
+        call = self._waiting[key] = _Call(answer, result, context)
+        context.run(_current.set, call)
         self._advance()
         try:
             return await result
@@ -182,8 +192,10 @@ class ExactOrder:
 
     def _advance(self) -> None:
         """Do what can be done now; to be called after every change."""
-        self._deliver()
-        still = self._nobody_is_elsewhere()
+        still = self._all_are_settled()
+        if still:
+            self._deliver()
+            still = self._nobody_is_elsewhere()
         if still and self._waiting:
             self._release()
             still = False
@@ -193,29 +205,40 @@ class ExactOrder:
         if still:
             self._grant()
 
+    def _all_are_settled(self) -> bool:
+        # Asked several times a call, so it must not look at every live episode each time: while one straggler is not
+        # settled the others do not matter. Calls settle about in the order in which they started, so the last stays
+        # one for longest.
+        straggler = None if self._straggler is None else self._started.get(self._straggler)
+        if straggler is not None and not straggler.is_settled:
+            return False
+        calls = reversed(self._started.items())
+        self._straggler = next((key for key, call in calls if not call.is_settled), None)
+        return self._straggler is None
+
     def _deliver(self) -> None:
-        if not all(call.is_done or call.is_parked for call in self._started.values()):
-            return
+        """Hand over the results of calls that are done; what stays started is parked."""
         for key in sorted(key for key, call in self._started.items() if call.is_done):
             call = self._started.pop(key)
-            assert call.task is not None
-            error = None if call.task.cancelled() else call.task.exception()
+            task = call.task
+            assert task is not None
+            call.task = call.context = None  # both lead back to the call: else only the collector would ever free it
+            error = None if task.cancelled() else task.exception()
             if call.result.done():
                 continue
-            if call.task.cancelled():
+            if task.cancelled():
                 call.result.cancel()
             elif error is not None:
                 call.result.set_exception(error)
             else:
-                call.result.set_result(call.task.result())
+                call.result.set_result(task.result())
 
     def _nobody_is_elsewhere(self) -> bool:
         if len(self._waiting) + len(self._started) < self._live:
             return False
         # A caller cancelled in the meantime is no longer waiting, although it has yet to learn of it.
         self._waiting = {key: call for key, call in self._waiting.items() if not call.result.done()}
-        parked = sum(call.is_parked and not call.is_done for call in self._started.values())
-        return parked == len(self._started) and len(self._waiting) + parked >= self._live
+        return len(self._waiting) + len(self._started) >= self._live
 
     def _release(self) -> None:
         for key in sorted(self._waiting):
