@@ -332,18 +332,18 @@ def test_wrong_requests_are_refused() -> None:
 
 def test_a_tick_that_fails_fails_its_answers_and_no_later_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = LocalEngine(tiny_model("qwen3"))
-    whole = engine._decode
+    whole = engine._run
 
-    def broken(answers: object) -> None:
+    def broken(*everything: object) -> None:
         raise RuntimeError("out of memory")
 
     async def story() -> None:
-        monkeypatch.setattr(engine, "_decode", broken)
+        monkeypatch.setattr(engine, "_run", broken)
         results = await asyncio.gather(
             *(engine.generate(request(name, range(10, 30))) for name in "ab"), return_exceptions=True
         )
         assert [str(result) for result in results] == ["out of memory"] * 2
-        monkeypatch.setattr(engine, "_decode", whole)
+        monkeypatch.setattr(engine, "_run", whole)
         again = request("a", range(10, 30))
         assert list((await engine.generate(again)).ids) == expected(engine.model, again)[0]
 

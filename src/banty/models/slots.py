@@ -43,7 +43,7 @@ class Slots:
     recurrent layers keep the state after a slot's last token, and only that: such a slot cannot be cut short.
 
     Beside the slots there is `scratch`, a place that rows without tokens can stand for to fill a batch up. It moves
-    when slots are reserved. `kernel` computes single tokens; None where torch does.
+    when slots are reserved. `kernel` computes what a `Stream` needs; None where there is none.
     """
 
     def __init__(self, model: LanguageModel, num_slots: int = 1, capacity: int = LENGTH_BUCKET) -> None:
@@ -75,6 +75,10 @@ class Slots:
         self.lengths += more  # the scratch place never has a length
         self._fillings += more
         self.num_slots, self.capacity = num_slots, capacity
+
+    @property
+    def device(self) -> torch.device:
+        return self._model.device
 
     @property
     def scratch(self) -> int:
@@ -181,47 +185,104 @@ def _kernel(model: LanguageModel) -> Attend | None:
     return decode_attention(model.head.dtype, model.device, layers[0].self_attn.head_dim, group) if layers else None
 
 
-class Grid:
-    """A mixer over `rows` slots of `width` tokens each, which come after what the slots hold.
+class _Pass:
+    """What a pass over `jobs`, slots with so many new tokens each, reads and writes."""
+
+    def __init__(self, slots: Slots, jobs: Sequence[tuple[int, int]]) -> None:
+        self._slots, self._jobs = slots, list(jobs)
+        used = [slot for slot, _ in jobs if slot != slots.scratch]
+        assert len(used) == len(set(used)), "two jobs of a pass would write over each other"
+        self._device = slots.device
+        self._starts = [slots.lengths[slot] for slot, _ in jobs]
+        self._longest = max(start + count for start, (_, count) in zip(self._starts, jobs, strict=True))
+        slots.reserve(0, self._longest)
+        self._source, self._prefix_slots, self._prefix_lengths = slots.prefixes([slot for slot, _ in jobs])
+
+    @property
+    def num_jobs(self) -> int:
+        return sum(count > 0 for _, count in self._jobs)
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(count for _, count in self._jobs)
+
+    @property
+    def num_pairs(self) -> int:
+        """How many pairs of tokens see each other in this pass."""
+        counted = zip(self._starts, self._jobs, strict=True)
+        return sum(count * start + count * (count + 1) // 2 for start, (_, count) in counted)
+
+    @property
+    def num_kept(self) -> int:
+        """How many earlier tokens' keys the pass has to read; those of a shared prefix once."""
+        computed = [place for place, (_, count) in enumerate(self._jobs) if count]
+        shared = [(self._prefix_slots[place], self._prefix_lengths[place]) for place in computed]
+        own = sum(self._starts[place] - self._prefix_lengths[place] for place in computed)
+        return own + sum(length for _, length in set(shared))
+
+    def advance(self) -> None:
+        """Count the tokens just computed as kept."""
+        for slot, count in self._jobs:
+            self._slots.lengths[slot] += count
+
+    def _recur(self, layer: int, module: Any, mixed: Tensor, write: Tensor, decay: Tensor, counts: Tensor) -> Tensor:
+        """A gated delta rule over rows [jobs, width], one a job."""
+        rows = [slot for slot, _ in self._jobs]
+        windows, states = self._slots.kept(layer)
+        output, window, state = delta_rule(module, mixed, write, decay, counts, windows[rows], states[rows])
+        self._slots.set_recurrent(layer, rows, window, state)
+        return output
+
+
+class Stream(_Pass):
+    """A mixer over the tokens of `jobs` one behind another, filled up to `size`, by the compiled kernel.
+
+    Models with recurrent layers take one token a job. `advance` the slots afterwards.
+    """
+
+    def __init__(self, slots: Slots, jobs: Sequence[tuple[int, int]], size: int) -> None:
+        super().__init__(slots, jobs)
+        rows: list[list[int]] = []
+        for place, (slot, count) in enumerate(self._jobs):
+            prefix = [self._prefix_slots[place], self._prefix_lengths[place]]
+            rows += [[slot, self._starts[place] + step, *prefix] for step in range(count)]
+        rows += [[0, -1, 0, 0]] * (size - len(rows))
+        columns = torch.tensor(rows, dtype=torch.int64).T.contiguous()
+        self._places = (columns[0], columns[1], columns[2], columns[3])
+        self.positions = columns[1].clamp(min=0)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        kernel = self._slots.kernel
+        assert kernel is not None, "a stream is for where there is one"
+        kept, prefixes = self._slots.kept(layer), self._source.kept(layer)
+        return kernel(query, key, value, kept, prefixes, self._places, scale)
+
+    def recur(self, layer: int, module: Any, mixed: Tensor, write: Tensor, decay: Tensor) -> Tensor:
+        count = len(self._jobs)
+        assert self.num_tokens == count, "a recurrent layer's jobs have one token each"
+        pieces = [tensor[:count, None] for tensor in (mixed, write, decay)]
+        counts = torch.ones(count, dtype=torch.int64, device=self._device)
+        output = self._recur(layer, module, pieces[0], pieces[1], pieces[2], counts)[:, 0]
+        return torch.cat((output, output.new_zeros(len(mixed) - count, *output.shape[1:])))
+
+
+class Grid(_Pass):
+    """A mixer over rows of `width` tokens each, which come after what their slots hold, by torch's own attention.
 
     Row r is slot `rows[r]`, for which there is room, and has `counts[r]` tokens, then padding; a row with none is left
-    as it is. Single tokens go through the compiled kernel where there is one. Otherwise keys are read in place where
-    the rows are the first slots in order, and gathered where they are not. `advance` the slots afterwards.
+    as it is. Where the rows are the first slots in order, keys are read in place; otherwise they are gathered.
+    `advance` the slots afterwards.
     """
 
     def __init__(self, slots: Slots, rows: Sequence[int], counts: Sequence[int], width: int) -> None:
-        self._device = slots.kept(0)[0].device
-        self._slots, self._rows, self._width = slots, list(rows), width
-        self._list_counts = list(counts)
-        real_rows = [row for row in rows if row != slots.scratch]
-        assert len(real_rows) == len(set(real_rows)), "two rows of a grid would write over each other"
-        self._starts = [slots.lengths[row] for row in rows]
-        self._longest = max(start + count for start, count in zip(self._starts, counts, strict=True))
-        slots.reserve(0, self._longest)
+        super().__init__(slots, list(zip(rows, counts, strict=True)))
+        self._rows, self._width = list(rows), width
         self._counts = torch.tensor(counts, device=self._device)
         places = torch.arange(width, device=self._device)
         self._places = torch.tensor(self._starts, device=self._device)[:, None] + places
         self.positions = self._places.reshape(-1)
 
-    @property
-    def num_pairs(self) -> int:
-        """How many pairs of tokens see each other in this pass."""
-        counted = zip(self._starts, self._list_counts, strict=True)
-        return sum(count * start + count * (count + 1) // 2 for start, count in counted)
-
-    @property
-    def num_kept(self) -> int:
-        """How many earlier tokens' keys the pass has to read; those of a shared prefix once."""
-        _, slots, lengths = self._slots.prefixes(self._rows)
-        computed = [row for row, count in enumerate(self._list_counts) if count]
-        shared = [(slots[row], lengths[row]) for row in computed]
-        own = sum(self._starts[row] - lengths[row] for row in computed)
-        return own + sum(length for _, length in set(shared))
-
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        if self._width == 1 and self._slots.kernel is not None:
-            source, places = self._kernel_places
-            return self._slots.kernel(query, key, value, self._slots.kept(layer), source.kept(layer), places, scale)
         view = self._view
         keys, values = self._slots.kept(layer)
         keys[view.write_rows, :, view.write_places] = key[view.real]
@@ -237,16 +298,6 @@ class Grid:
         output = F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scale)
         output = output.view(-1, num_shared, group, self._width, dim).permute(0, 3, 1, 2, 4)
         return output.reshape(num_tokens, num_heads, dim)
-
-    @functools.cached_property
-    def _kernel_places(self) -> tuple[Slots, tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """What the kernel needs to know of each row, and whose prefixes it reads."""
-        source, prefix_slots, prefix_lengths = self._slots.prefixes(self._rows)
-        lengths = [start if count else -1 for start, count in zip(self._starts, self._list_counts, strict=True)]
-        slots, lengths_, prefix_slots_, prefix_lengths_ = torch.tensor(
-            [self._rows, lengths, prefix_slots, prefix_lengths], dtype=torch.int64
-        )
-        return source, (slots, lengths_, prefix_slots_, prefix_lengths_)
 
     @functools.cached_property
     def _view(self) -> _View:
@@ -269,21 +320,6 @@ class Grid:
         )
 
     def recur(self, layer: int, module: Any, mixed: Tensor, write: Tensor, decay: Tensor) -> Tensor:
-        windows, states = self._slots.kept(layer)
-        shape = (len(self._rows), self._width, -1)
-        output, window, state = delta_rule(
-            module,
-            mixed.view(shape),
-            write.view(shape),
-            decay.view(shape),
-            self._counts,
-            windows[self._rows],
-            states[self._rows],
-        )
-        self._slots.set_recurrent(layer, self._rows, window, state)
+        pieces = [tensor.view(len(self._rows), self._width, -1) for tensor in (mixed, write, decay)]
+        output = self._recur(layer, module, pieces[0], pieces[1], pieces[2], self._counts)
         return output.reshape(-1, *output.shape[2:])
-
-    def advance(self) -> None:
-        """Count the tokens just computed as kept."""
-        for row, count in zip(self._rows, self._list_counts, strict=True):
-            self._slots.lengths[row] += count

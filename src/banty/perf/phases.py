@@ -26,7 +26,7 @@ class PhaseMeter:
     def metrics(self, seconds: Mapping[str, float] | None = None) -> dict[str, float | int | None]:
         """`perf/PHASE_COUNTER` for each counter of `Usage`, `time/PHASE_s`, and `time/PHASE_of_limit` where that of the
         machine is known; `seconds` are those of other phases."""
-        used = {phase: one for phase, one in usage_since(self._read(), self._before).items() if one.passes}
+        used = {phase: one for phase, one in usage_since(self._read(), self._before).items() if one.tokens}
         found: dict[str, float | int | None] = {
             f"perf/{phase}_{name}": getattr(one, name) for phase, one in used.items() for name in _COUNTERS
         }
@@ -47,4 +47,4 @@ def shares_of(rows: Sequence[Mapping[str, Any]], machine: Machine) -> list[Phase
             counted = {name: row.get(f"perf/{phase}_{name}") or 0 for name in _COUNTERS}
             used[phase] = used.get(phase, Usage()) + Usage(row.get(f"time/{phase}_s") or 0.0, **counted)
     step_s = sum(row.get("time/step_s") or 0.0 for row in rows)
-    return phase_shares(used, machine, step_s) if any(one.passes for one in used.values()) else []
+    return phase_shares(used, machine, step_s) if any(one.tokens for one in used.values()) else []

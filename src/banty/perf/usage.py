@@ -40,6 +40,18 @@ class Usage:
             self.mixing_bytes + other.mixing_bytes,
         )
 
+    def __mul__(self, share: float) -> Usage:
+        """A part of it; whole numbers are rounded."""
+        return Usage(
+            self.seconds * share,
+            round(self.tokens * share),
+            round(self.passes * share),
+            self.linear_flops * share,
+            self.linear_bytes * share,
+            self.mixing_flops * share,
+            self.mixing_bytes * share,
+        )
+
     def __neg__(self) -> Usage:
         return Usage(*(-value for value in dataclasses.astuple(self)))
 

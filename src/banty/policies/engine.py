@@ -10,13 +10,12 @@ so every float, repeatable.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +26,7 @@ from torch import Tensor
 from banty.errors import BudgetExhausted, InputError
 from banty.models.forward import hidden_states
 from banty.models.loading import LanguageModel
-from banty.models.slots import Grid, Slots
+from banty.models.slots import Grid, Slots, Stream
 from banty.models.threads import Pace
 from banty.perf import Shape, Usage, shape_of
 from banty.policies.prefixes import Ids, common_length, shared_prefixes
@@ -38,6 +37,8 @@ WIDTH_BUCKET = 16
 LEAST_SHARED = 16
 """Beginnings shared by fewer tokens than this are not worth a copy."""
 MOST_PREFIXES = 64
+MOST_TOLD = 1024
+"""New prompts of so many tokens in all share a pass with those who sample; more get batches of their own."""
 _ENGINES = itertools.count()
 
 
@@ -75,6 +76,15 @@ class _Session:
 
     slot: int
     held: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Tokens that an answer's slot has yet to compute."""
+
+    answer: _Answer
+    slot: int
+    ids: Sequence[int]
 
 
 @dataclass(eq=False)
@@ -153,7 +163,7 @@ class LocalEngine:
         if room < 1:
             most = self.model.max_tokens
             raise BudgetExhausted("context", f"the conversation has {len(request.ids)} tokens; the model takes {most}")
-        request = dataclasses.replace(request, max_tokens=min(request.max_tokens, room))
+        request = replace(request, max_tokens=min(request.max_tokens, room))
         future: asyncio.Future[Generated] = asyncio.get_running_loop().create_future()
         answer = _Answer(request, future, generator(request.params.seed or 0, "tokens"))
         if self._pumping is None or self._pumping.done():
@@ -263,12 +273,16 @@ class LocalEngine:
     def _tick(self, arrived: Sequence[_Answer]) -> None:
         """Compute the prompts of those who arrived, and give everybody who answers a token."""
         answering = [answer for answer in self._answering if answer.sampled]
+        told: list[_Told] = []
         if arrived:
             with self._timed("prefill"):
-                self._take_in(arrived)
-        if answering:
+                told = self._take_in(arrived)
+        if answering or told:
             with self._timed("decode"):
-                self._decode(answering)
+                if self._slots.kernel is not None:
+                    self._stream(answering, told)
+                else:
+                    self._decode(answering)
 
     def usage(self) -> Mapping[str, Usage]:
         """What prompts (`prefill`) and sampling (`decode`) have used since the engine was made."""
@@ -284,7 +298,8 @@ class LocalEngine:
 
     # Prompts.
 
-    def _take_in(self, answers: Sequence[_Answer]) -> None:
+    def _take_in(self, answers: Sequence[_Answer]) -> list[_Told]:
+        """Compute the prompts of new answers; what is little is left to be computed with everybody's next tokens."""
         fresh = [answer for answer in answers if not self._resume(answer)]
         if fresh:
             self._share_prefixes([answer.request.ids for answer in fresh])
@@ -294,7 +309,11 @@ class LocalEngine:
         for answer, (_, ids) in zip(answers, jobs, strict=True):
             answer.computed = len(ids)
             _session(answer).held = list(answer.request.ids)
+        little = sum(len(ids) for _, ids in jobs) <= MOST_TOLD
+        if little and self._slots.kernel is not None and not self.model.is_recurrent:
+            return [_Told(answer, slot, ids) for answer, (slot, ids) in zip(answers, jobs, strict=True)]
         self._prefill(self._slots, jobs, list(answers))
+        return []
 
     def _resume(self, answer: _Answer) -> bool:
         """Go on from what the session holds of this prompt; False where it holds nothing of use."""
@@ -370,35 +389,45 @@ class LocalEngine:
             filler = _row_bucket(len(rows)) - len(rows)
             rows += [slots.scratch] * filler
             pieces += [[] for _ in range(filler)]
-            hidden, features = self._run(slots, rows, pieces, width, _layers(answers or ()))
+            hidden, features = self._run_grid(slots, rows, pieces, width, _layers(answers or ()))
             left += [(slot, ids[width:], place) for slot, ids, place in batch if len(ids) > width]
             done = [row for row, (_, ids, _) in enumerate(batch) if len(ids) <= width]
             if answers is not None and done:
                 ends = [row * width + len(batch[row][1]) - 1 for row in done]
-                self._draw([answers[batch[row][2]] for row in done], hidden[ends], [state[ends] for state in features])
+                self._draw([answers[batch[row][2]] for row in done], hidden, features, ends)
 
     # Tokens.
 
+    def _stream(self, answers: Sequence[_Answer], told: Sequence[_Told]) -> None:
+        """One pass of the kernel over the last token of each answer and what new ones are told; each draws the next."""
+        for answer in answers:
+            _session(answer).held.append(answer.sampled[-1])
+        jobs = sorted(
+            (*(_Told(answer, _session(answer).slot, answer.sampled[-1:]) for answer in answers), *told),
+            key=lambda job: job.slot,
+        )
+        ids = [token for job in jobs for token in job.ids]
+        size = _row_bucket(len(ids))
+        mixer = Stream(self._slots, [(job.slot, len(job.ids)) for job in jobs], size)
+        prompts = sum(len(job.ids) for job in told)
+        padded = torch.tensor([*ids, *[0] * (size - len(ids))])
+        hidden, features = self._run(padded, mixer, _layers([job.answer for job in jobs]), len(jobs), prompts)
+        ends = [end - 1 for end in itertools.accumulate(len(job.ids) for job in jobs)]
+        self._draw([job.answer for job in jobs], hidden, features, ends)
+
     def _decode(self, answers: Sequence[_Answer]) -> None:
-        """One token for each answer: the state moves over the last one sampled, and the next is drawn."""
+        """The same for one token each, by torch, which reads keys in place only where they lie at the beginning."""
         num_rows = _row_bucket(len(answers))
         self._slots.reserve(num_rows, 0)
-        if self._slots.kernel is None:  # torch reads keys in place only where they lie at the beginning
-            self._gather([_session(answer) for answer in answers], num_rows)
+        self._gather([_session(answer) for answer in answers], num_rows)
         by_slot = {_session(answer).slot: answer for answer in answers}
-        slots = sorted(by_slot)
-        if self._slots.kernel is not None:
-            slots += [self._slots.scratch] * (num_rows - len(slots))
-        else:
-            slots = list(range(num_rows))
-        pieces: list[list[int]] = [[] for _ in slots]
-        for row, slot in enumerate(slots):
-            if slot in by_slot:
-                pieces[row] = [by_slot[slot].sampled[-1]]
-                _session(by_slot[slot]).held.append(by_slot[slot].sampled[-1])
-        hidden, features = self._run(self._slots, slots, pieces, 1, _layers(answers))
-        rows = [row for row, slot in enumerate(slots) if slot in by_slot]
-        self._draw([by_slot[slots[row]] for row in rows], hidden, features, rows)
+        pieces: list[list[int]] = [[] for _ in range(num_rows)]
+        for slot, answer in by_slot.items():
+            pieces[slot] = [answer.sampled[-1]]
+            _session(answer).held.append(answer.sampled[-1])
+        hidden, features = self._run_grid(self._slots, range(num_rows), pieces, 1, _layers(answers))
+        rows = sorted(by_slot)
+        self._draw([by_slot[row] for row in rows], hidden, features, rows)
 
     def _gather(self, sessions: Sequence[_Session], num_rows: int) -> None:
         """See that the answering sessions lie in the first `num_rows` slots."""
@@ -413,36 +442,49 @@ class LocalEngine:
                     holders[slot].slot = session.slot
                 session.slot = slot
 
-    def _run(
+    def _run_grid(
         self, slots: Slots, rows: Sequence[int], pieces: Sequence[Sequence[int]], width: int, layers: Sequence[int]
     ) -> tuple[Tensor, list[Tensor]]:
         ids = torch.tensor([[*piece, *[0] * (width - len(piece))] for piece in pieces], device=self.model.device)
         grid = Grid(slots, rows, [len(piece) for piece in pieces], width)
+        computed = sum(map(bool, pieces))
+        prompts = 0 if width == 1 else sum(map(len, pieces))
+        return self._run(ids.view(-1), grid, layers, computed if width == 1 else 0, prompts)
+
+    def _run(
+        self, ids: Tensor, mixer: Grid | Stream, layers: Sequence[int], drawn: int, prompts: int
+    ) -> tuple[Tensor, list[Tensor]]:
+        """A pass; `drawn` of its tokens are followed by a sampled one, and `prompts` were told, not sampled."""
         began = time.perf_counter()
-        hidden, features = hidden_states(self.model, ids.view(-1), grid, layers=layers)
-        if self.model.device.type == "cpu" and self._pace.is_lost(ids.numel(), time.perf_counter() - began):
+        hidden, features = hidden_states(self.model, ids, mixer, layers=layers)
+        spent = time.perf_counter() - began
+        if self.model.device.type == "cpu" and self._pace.is_lost(ids.numel(), spent):
             self.lost_pace = True
             torch.set_num_threads(1)  # of the thread that ticks
-        num_tokens, num_rows = sum(map(len, pieces)), sum(map(bool, pieces))
-        drawn = num_rows if width == 1 else 0  # of prompts, one logit row each: nothing beside their tokens
-        self._used[self._phase] += self.shape.forward(num_tokens, grid.num_pairs, drawn, grid.num_kept, num_rows)
-        grid.advance()
+        num_tokens = mixer.num_tokens
+        used = self.shape.forward(num_tokens, mixer.num_pairs, drawn, mixer.num_kept, mixer.num_jobs)
+        if self._phase == "decode":  # the time of a shared pass is divided by tokens
+            share = prompts / max(num_tokens, 1)
+            self._used["prefill"] += replace(used * share, seconds=spent * share, passes=0)
+            self._used["decode"] += replace(used * (1.0 - share), seconds=-spent * share, passes=1)
+        else:
+            self._used["prefill"] += used
+        mixer.advance()
         self.num_computed += num_tokens
         return hidden, features
 
     def _draw(
-        self, answers: Sequence[_Answer], hidden: Tensor, features: Sequence[Tensor], rows: Sequence[int] | None = None
+        self, answers: Sequence[_Answer], hidden: Tensor, features: Sequence[Tensor], rows: Sequence[int]
     ) -> None:
         """Sample a token for each answer, from the hidden state in its row."""
-        logits = F.linear(hidden, self.model.head)  # of every row, resting ones too: shapes stay few
-        if rows is not None:
-            logits, features = logits[rows], [state[rows] for state in features]
+        padded = [*rows, *[0] * (_row_bucket(len(rows)) - len(rows))]  # shapes stay few
+        logits = F.linear(hidden[padded], self.model.head)[: len(rows)]
         uniforms = [answer.rng.random() for answer in answers]
         tokens, logprobs = draw(logits, [answer.request.params for answer in answers], uniforms)
         layers = _layers(answers)
-        for row, answer in enumerate(answers):
-            answer.sampled.append(tokens[row])
-            answer.logprobs.append(logprobs[row])
+        for place, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+            answer.sampled.append(tokens[place])
+            answer.logprobs.append(logprobs[place])
             if answer.request.feature_layers:
                 wanted = [features[layers.index(layer)][row] for layer in answer.request.feature_layers]
                 answer.features.append(torch.stack(wanted))
@@ -463,8 +505,9 @@ def _layers(answers: Sequence[_Answer]) -> list[int]:
 
 
 def _row_bucket(count: int) -> int:
-    """Powers of two up to 16, then multiples of 8: few shapes, and few rows computed for nothing."""
-    return 1 << max(count - 1, 0).bit_length() if count <= 16 else -(-count // 8) * 8
+    """Powers of two up to 16, multiples of 8 up to 64 and of 32 beyond: few shapes, and few rows for nothing."""
+    step = 8 if count <= 64 else 32
+    return 1 << max(count - 1, 0).bit_length() if count <= 16 else -(-count // step) * step
 
 
 def _width_bucket(count: int) -> int:

@@ -1,4 +1,4 @@
-/* Attention of one new token a row over what its slot keeps, for machines without a GPU. Compiled once for each kind of
+/* Attention of new tokens over what their slots keep, for machines without a GPU. Compiled once for each kind of
    model: DIM is the heads' dimension, GROUP how many query heads share a key head.
 
    A step of decoding reads every key and value once and does little with each, so what counts is that they are read
@@ -79,9 +79,9 @@ static void attend_head(const number *queries, const number *shared_keys, const 
         for (int d = 0; d < DIM; d++) output[h * DIM + d] = store(sums[h][d] / totals[h]);
 }
 
-/* Keeps each row's new key and value behind the lengths[r] its slot slots[r] has, and attends to all of them. Where
-   prefix_lengths[r] > 0 the first so many are read from slot prefix_slots[r] of the prefix tensors. A row of length -1
-   rests: nothing is kept, and its output is 0. Tensors are contiguous: query and output [rows, heads, DIM], key and
+/* A row is a token of slot slots[r] behind lengths[r] others. Keeps every row's key and value in its slot, then attends to
+   all up to its own: rows of one slot may follow one another. Where prefix_lengths[r] > 0 the first so many are read from
+   slot prefix_slots[r] of the prefix tensors. A row of length -1 rests: nothing is kept, and its output is 0. Tensors are contiguous: query and output [rows, heads, DIM], key and
    value [rows, heads / GROUP, DIM], kept ones [slots, heads / GROUP, capacity, DIM]. Returns 0, or 1 without memory. */
 int attend(const number *query, const number *key, const number *value, number *keys, number *values, long capacity,
            const number *prefix_keys, const number *prefix_values, long prefix_capacity, const int64_t *slots,
@@ -97,6 +97,14 @@ int attend(const number *query, const number *key, const number *value, number *
 #pragma omp atomic write
             failed = 1;
         }
+#pragma omp for schedule(static)
+        for (long item = 0; item < rows * key_heads; item++) { /* all, before any is read */
+            long r = item / key_heads, h = item % key_heads;
+            long place = ((slots[r] * key_heads + h) * capacity + lengths[r]) * DIM;
+            if (lengths[r] < 0) continue;
+            memcpy(keys + place, key + item * DIM, sizeof(number) * DIM);
+            memcpy(values + place, value + item * DIM, sizeof(number) * DIM);
+        }
 #pragma omp for schedule(dynamic, 4)
         for (long item = 0; item < rows * key_heads; item++) {
             long r = item / key_heads, h = item % key_heads, count = lengths[r], shared = prefix_lengths[r];
@@ -107,8 +115,6 @@ int attend(const number *query, const number *key, const number *value, number *
             }
             long place = (slots[r] * key_heads + h) * capacity * DIM;
             long prefix = shared > 0 ? (prefix_slots[r] * key_heads + h) * prefix_capacity * DIM : 0;
-            memcpy(keys + place + count * DIM, key + (r * key_heads + h) * DIM, sizeof(number) * DIM);
-            memcpy(values + place + count * DIM, value + (r * key_heads + h) * DIM, sizeof(number) * DIM);
             attend_head(query + (r * heads + h * GROUP) * DIM, prefix_keys + prefix, prefix_values + prefix, shared,
                         keys + place + shared * DIM, values + place + shared * DIM, count + 1 - shared, scale, scores,
                         mine);

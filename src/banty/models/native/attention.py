@@ -1,4 +1,4 @@
-"""Attention of a step of decoding."""
+"""Attention of new tokens over what their slots keep."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ _ARGUMENTS: list[Any] = [*[_POINTER] * 5, _LONG, *[_POINTER] * 2, _LONG, *[_POIN
 Keys: TypeAlias = tuple[Tensor, Tensor]
 """Keys and values, [slots, key heads, capacity, dim]."""
 Places: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
-"""By row, int64: the slot, its length before this token (-1 rests), and the prefix's slot and length (0 for none)."""
+"""By row, int64: the slot, how many tokens are before it (-1 rests), and the prefix's slot and length (0 for none)."""
 Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor, Keys, Keys, Places, float], Tensor]
 
 
 def decode_attention(dtype: torch.dtype, device: torch.device, dim: int, group: int) -> Attend | None:
-    """Attention of one new token a row, whose key and value are kept behind those its slot holds; None where there is
-    no kernel for such heads, of which `group` share a key head.
+    """Attention of rows that are a token each, whose keys and values are kept behind those their slots hold; None where
+    there is no kernel for such heads, of which `group` share a key head.
 
-    The function takes queries [rows, heads, dim], keys and values [rows, key heads, dim], the kept ones, those of
-    prefixes, places, and the scale; it gives [rows, heads, dim].
+    Rows of one slot may follow one another, each seeing those before it. The function takes queries [rows, heads, dim],
+    keys and values [rows, key heads, dim], the kept ones, those of prefixes, places, and the scale; it gives [rows,
+    heads, dim].
     """
     if dim % 16 or dim > _MOST_DIM or group > _MOST_GROUP:
         return None
@@ -54,7 +55,7 @@ def decode_attention(dtype: torch.dtype, device: torch.device, dim: int, group: 
             scale,
         )
         if failed:
-            raise MemoryError("there is no memory for the scores of a decoding step")
+            raise MemoryError("there is no memory for a token's scores")
         return output
 
     return attend
