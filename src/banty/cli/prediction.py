@@ -27,6 +27,7 @@ from banty.train.recipe import RLRecipe
 from banty.train.samples import pack_rollout
 
 if TYPE_CHECKING:
+    from banty.learn.memory import Held
     from banty.policies.token import TokenPolicy
 
 HERE = "here"
@@ -63,6 +64,7 @@ class Prediction:
             "eval_s": plan.eval_s,
             "run_s": plan.run_s,
             "memory_bytes": plan.memory_bytes,
+            "host_bytes": plan.host_bytes,
             "cost_usd": plan.cost_usd,
         }
 
@@ -87,6 +89,7 @@ def _here(
     recipe: RLRecipe, tasksets: dict[str, Taskset], policy: TokenPolicy, lengths_of: str, price_usd_h: float | None
 ) -> Prediction:
     from banty.learn.learner import TorchLearner
+    from banty.learn.memory import state_bytes
 
     model = policy.engine.model
     noted: Any = settle_threads(model, recipe.policy.threads, None)["machine"]
@@ -111,9 +114,9 @@ def _here(
     )
     saved_s, stored_s = _kept_s(learner, rollouts)
     kept_s = saved_s / recipe.train.checkpoint_every + stored_s / len(rollouts) * len(workload.step)
-    trained = sum(value.numel() for value in model.trainable().values())
+    state = state_bytes(model, recipe.optimizer)
     share = taught_share(rollouts)
-    plan = _plan(recipe, workload, costs, policy.engine.shape, trained, kept_s, price_usd_h or 0.0, share)
+    plan = _plan(recipe, workload, costs, policy.engine.shape, state, kept_s, price_usd_h or 0.0, share)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # with a pilot's passes in it
     plan = dataclasses.replace(plan, memory_bytes=max(plan.memory_bytes, peak))
     grounds = (
@@ -132,6 +135,10 @@ def _elsewhere(
     price_usd_h: float | None,
 ) -> Prediction:
     assert prepared.policy is not None, "a recipe with a model has a policy"
+    import torch
+
+    from banty.learn.memory import state_bytes
+
     model = prepared.policy.engine.model
     rollouts = (
         list(stored_rollouts(Path(lengths_of))) if lengths_of else _episodes(recipe, tasksets[""], prepared.policy)
@@ -140,10 +147,10 @@ def _elsewhere(
     config = json.loads((Path(place_of(recipe.policy.start)) / "config.json").read_text()) if _is_folder(recipe) else {}
     shape = shape_of(config or model.config.to_dict(), 2 if recipe.policy.dtype == "bfloat16" else 4)
     whole = not recipe.policy.lora_rank
-    trained = sum(value.numel() for value in model.trainable().values())
+    state = state_bytes(model, recipe.optimizer, torch.device("cuda"))  # as all of DEVICES are
     costs = assumed_costs(machine, shape, workload, whole=whole, recompute=recipe.learner.recompute)
     price = machine.price_usd_h if price_usd_h is None else price_usd_h
-    plan = _plan(recipe, workload, costs, shape, trained, 0.0, price)
+    plan = _plan(recipe, workload, costs, shape, state, 0.0, price)
     grounds = f"assumed, not measured: the limits of one {machine.name}, and shares of them that such engines reach"
     return Prediction(plan, workload, machine, costs, grounds)
 
@@ -170,7 +177,7 @@ def _plan(
     workload: Workload,
     costs: UnitCosts,
     shape: Shape,
-    trained: int,
+    state: Held,
     kept_s: float,
     price_usd_h: float,
     taught: float = 1.0,
@@ -191,11 +198,12 @@ def _plan(
         memory_bytes=memory_bytes(
             shape,
             workload,
-            trained_weights=trained,
+            state_bytes=state.device,
             micro_batch_tokens=recipe.learner.micro_batch_tokens,
             recompute=recipe.learner.recompute,
         ),
         price_usd_h=price_usd_h,
+        host_bytes=state.host,
     )
 
 
