@@ -24,8 +24,8 @@ _SIGNED, _UNSIGNED = 127, 255
 _TINY = torch.finfo(torch.float32).tiny
 _LEAST_CODE = 2
 """(2 / 255)^2 is what the square root of a second moment is then at least, of its block's largest; the least of a first
-moment is (1 / 127)^2 of its own. So no rounding makes a small number step further than its block's largest does, and
-none divides by 0."""
+moment is (1 / 127)^2 of its own. So rounding makes no small number step further than about what its block's largest
+does, and none divides by 0."""
 
 
 def thresholds(count: int, device: torch.device | None = None) -> Tensor:
