@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.toy import write_toy
 
 from banty import cli
@@ -188,7 +189,13 @@ def test_rl_goes_on_from_it_with_an_adapter() -> None:
     assert read(run / "recipe.json")["kind"] == "rl"
     stored = read(run / "weights" / "adapter_config.json")
     assert stored["base_model_name_or_path"] == str((workshop() / "sft" / "weights").resolve())
-    assert not (run / "weights" / "model.safetensors").exists()
+    written = [*(run / "weights").rglob("*.safetensors"), *(run / "checkpoints").rglob("*.safetensors")]
+    assert {file.name for file in written} == {
+        "adapter_model.safetensors",
+        "masters.safetensors",
+        "moments.safetensors",
+    }
+    assert all("lora_" in name for file in written for name in load_file(file)), "the adapter alone"
     rows = read_metrics(run / "metrics.jsonl")
     assert len(rows) == 3
     assert {row["rollout/episodes"] for row in rows} == {4}

@@ -89,7 +89,7 @@ USE_TORCH = {
         "treeattention",
     },
     "policies": {"engine", "sampling", "token"},
-    "learn": {"batches", "checkpoint", "head", "learner", "losses", "memory", "optimizer"},
+    "learn": {"batches", "blockwise", "checkpoint", "head", "learner", "losses", "masters", "memory", "optimizer"},
 }
 """The modules below the line that compute with tensors; everything else imports in a moment."""
 

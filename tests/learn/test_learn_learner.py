@@ -318,21 +318,26 @@ def test_small_updates_of_a_bfloat16_model_are_not_lost() -> None:
     assert np.mean(moved) > 0.02
 
 
-@pytest.mark.parametrize("lora", [None, LoraSpec(rank=4)], ids=["full", "lora"])
+@pytest.mark.parametrize("lora", [None, LoraSpec(rank=4), LoraSpec(rank=64)], ids=["full", "lora", "large lora"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_loaded_learner_goes_on_bit_for_bit(tmp_path: Path, lora: LoraSpec | None, dtype: str) -> None:
-    torch.manual_seed(0)
-    learner = learner_of(tiny_model("qwen3", dtype=dtype, lora=lora))
+@pytest.mark.parametrize("state", ["float32", "int8"])
+def test_a_loaded_learner_goes_on_bit_for_bit(tmp_path: Path, lora: LoraSpec | None, dtype: str, state: Any) -> None:
+    spec = OptimizerSpec(learning_rate=1e-3, state=state)
+    learner = TorchLearner(tiny_model("qwen3", dtype=dtype, lora=lora), spec)
     for _ in range(2):
         learner.forward_backward(batch(), PLAIN)
         learner.optim_step()
     learner.save(tmp_path)
-    resumed = learner_of(tiny_model("qwen3", dtype=dtype, lora=lora))
+    resumed = TorchLearner(tiny_model("qwen3", dtype=dtype, lora=lora), spec)
     resumed.load(tmp_path)
     for one in (learner, resumed):
         one.forward_backward(batch(), PLAIN)
         one.optim_step()
     assert resumed.version == learner.version == 3
+    types = {value.dtype for value in load_file(tmp_path / "moments.safetensors").values()}
+    assert (torch.int8 in types) == (state == "int8" and lora != LoraSpec(rank=4)), (
+        "a small adapter has no tensor for it"
+    )
     for name, value in learner.model.trainable().items():
         assert torch.equal(value, resumed.model.trainable()[name]), name
     assert not list(tmp_path.glob("*.bin")) + list(tmp_path.glob("*.pt"))

@@ -666,6 +666,37 @@ def test_a_packaged_model_is_opened_by_its_name_from_anywhere(tmp_path: Path, mo
         load_model("nana")
 
 
+def test_an_adapter_on_a_packaged_model_names_it_and_is_opened_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another Banty has it elsewhere. A folder of that name beside either is not meant."""
+    model = taught(load_model("nano", lora=LoraSpec(2)))
+    for place in ("first", "second"):
+        model.save(tmp_path / place)
+        stored = json.loads((tmp_path / place / "adapter_config.json").read_text())
+        assert stored["base_model_name_or_path"] == "nano"
+        assert str(PACKAGED["nano"]) not in (tmp_path / place / "adapter_config.json").read_text()
+        write_tiny(tmp_path / place / "nano")
+        monkeypatch.chdir(tmp_path / place)
+        assert base_of(tmp_path / place) == (str(PACKAGED["nano"]), tmp_path / place)
+        again = load_model(tmp_path / place)
+        assert_equal(again.trainable(), model.trainable())
+        assert torch.equal(again.head, model.head)
+        model = again
+
+
+def test_a_folder_that_is_called_like_a_packaged_model_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tiny(tmp_path / "nano")
+    model = taught(load_model("./nano", lora=LoraSpec(2)))
+    model.save(Path("adapter"))
+    again = load_model("adapter")
+    assert torch.equal(logprobs(again.module), logprobs(model.module))
+    assert base_of("adapter")[0] == "nano"
+
+
 def test_every_file_of_a_packaged_model_is_part_of_the_package() -> None:
     package = Path(banty.__file__).parent
     project = tomllib.loads((package.parents[1] / "pyproject.toml").read_text())

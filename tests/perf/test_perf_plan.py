@@ -61,7 +61,7 @@ def test_memory_by_hand() -> None:
     shape = shape_of(QWEN3_4B)
     work = Workload((EpisodeShape(100, 100, ((50, 0),)),), 2, 2, concurrency=3)
     options = {"micro_batch_tokens": 10_000, "recompute": False}
-    adapter = memory_bytes(shape, work, trained_weights=1000, **options)  # type: ignore[arg-type]
+    adapter = memory_bytes(shape, work, state_bytes=16 * 1000, **options)  # type: ignore[arg-type]
     assert adapter > shape.weight_bytes + 3 * 150 * 147_456
-    full = memory_bytes(shape, work, trained_weights=shape.num_weights, **options)  # type: ignore[arg-type]
+    full = memory_bytes(shape, work, state_bytes=16 * shape.num_weights, **options)  # type: ignore[arg-type]
     assert full - adapter == 16 * (shape.num_weights - 1000)

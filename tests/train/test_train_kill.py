@@ -42,6 +42,7 @@ seed = 5
 
 [optimizer]
 learning_rate = 6e-4
+state = "%s"
 
 [eval]
 num_tasks = 4
@@ -95,8 +96,9 @@ def numbers(folder: Path) -> list[dict[str, object]]:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_at_twenty_random_moments_it_ends_with_the_same_weights(tmp_path: Path) -> None:
-    (tmp_path / "recipe.toml").write_text(RECIPE % toy_run.warm())
+@pytest.mark.parametrize(("state", "num_kills"), [("float32", NUM_KILLS), ("int8", NUM_KILLS // 2)])
+def test_killed_at_random_moments_it_ends_with_the_same_weights(tmp_path: Path, state: str, num_kills: int) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE % (toy_run.warm(), state))
     started = time.monotonic()
     assert in_a_process(lambda: carry_on(tmp_path / "whole"))
     whole_s = time.monotonic() - started
@@ -110,7 +112,7 @@ def test_killed_at_twenty_random_moments_it_ends_with_the_same_weights(tmp_path:
 
     rng = random.Random(20)
     kills = place = survived = 0
-    while kills < NUM_KILLS:
+    while kills < num_kills:
         folder = tmp_path / f"killed-{place}"
         # Some at once, some while episodes run, some during an update or a write: anywhere in about half a run.
         if in_a_process(lambda folder=folder: carry_on(folder), kill_after_s=rng.uniform(0.0, 0.6 * whole_s)):  # type: ignore[misc]

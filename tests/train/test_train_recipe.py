@@ -12,6 +12,7 @@ from banty.cli.training import load_any_recipe
 from banty.credit import ESTIMATORS
 from banty.envs.registry import make_taskset
 from banty.errors import InputError
+from banty.records import OptimizerSpec
 from banty.runs import from_mapping, load_recipe, to_mapping
 from banty.train.recipe import RLRecipe
 
@@ -98,6 +99,14 @@ def test_the_resolved_recipe_is_json_and_makes_itself_again(tmp_path: Path) -> N
         ('[eval.also."a b"]\nx = 1', r"eval\.also\.a b: name it in lower-case letters"),
         ("[eval.also]\nother = 1", r"eval: also\.other takes a table, got 1"),
         ("[optimizer]\nmuon_rate = -1", r"optimizer\.muon_rate is -1\.0; it takes a number of at least 0"),
+        ('[optimizer]\nstate = "int4"', r"optimizer: state is 'int4'; allowed are float32, int8"),
+        ("[optimizer]\noffload = 1", r"offload takes true or false, got 1"),
+        ("[policy]\nlora_rank = 8", r"policy\.lora_rank is 8, and a habit policy .*; leave it out, or train a model"),
+        ("[optimizer]\nweight_decay = 0.1", r"optimizer\.weight_decay is 0\.1, and a habit policy"),
+        ("[optimizer]\nmuon_rate = 0.01", r"optimizer\.muon_rate is 0\.01, and a habit policy"),
+        ('[optimizer]\nstate = "int8"', r"optimizer\.state is 'int8', and a habit policy"),
+        ("[optimizer]\noffload = true", r"optimizer\.offload is True, and a habit policy"),
+        ("[loss]\nkl = 0.1", r"keeps no reference: turn kl and correction off"),
         ('[policy]\ntype = "model"', r"policy\.start is empty; name the folder of a model"),
         ("[policy]\nlora_rank = -1", r"policy\.lora_rank is -1; it takes 0 to 1024"),
         ("[policy]\nmax_tokens = 0", r"policy\.max_tokens is 0; it takes at least 1"),
@@ -123,6 +132,19 @@ def test_what_is_wrong_is_said_with_what_is_allowed(tmp_path: Path, text: str, s
     with pytest.raises(InputError, match=said) as caught:
         recipe_from(tmp_path, text)
     assert "\n" not in str(caught.value), "one clear sentence"
+
+
+def test_what_habits_have_no_use_for_can_be_written_as_it_is_anyway_and_used_for_a_model(tmp_path: Path) -> None:
+    options = "[optimizer]\nweight_decay = {}\nmuon_rate = {}\nstate = '{}'\noffload = {}\n[policy]\nlora_rank = {}\n"
+    recipe_from(tmp_path, options.format(0.0, 0, "float32", "false", 0))
+    chosen = options.format(0.1, 1e-3, "int8", "true", 4)
+    recipe = recipe_from(tmp_path, chosen, "policy.type=model", "policy.start=nano")
+    assert (recipe.optimizer.state, recipe.optimizer.offload) == ("int8", True)
+
+
+def test_an_optimizer_state_that_nobody_knows_is_refused_in_code_too() -> None:
+    with pytest.raises(InputError, match=r"optimizer\.state is 'int4'; it takes float32 or int8"):
+        OptimizerSpec(state="int4").check()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

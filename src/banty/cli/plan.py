@@ -54,6 +54,7 @@ def _show(console: Console, found: Prediction) -> None:
     rows = {
         "memory": f"{plan_.memory_bytes / 1024**3:.1f} GiB"
         + (f" of {found.machine.memory_bytes / 1024**3:.0f}" if found.machine.memory_bytes else ""),
+        **({"  in host memory": f"{plan_.host_bytes / 1024**3:.1f} GiB"} if plan_.host_bytes else {}),
         "a step": _time(plan_.step_s),
         "  prompts and observations": f"{_time(sampled.prefill_s)}, {sampled.prefill_tokens:,} tokens",
         "  sampling": f"{_time(sampled.decode_s)}, {sampled.sampled_tokens:,} tokens, {sampled.decode_passes:,} passes",

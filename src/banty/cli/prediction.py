@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-import json
 import resource
 import tempfile
 import time
@@ -18,8 +17,7 @@ import numpy as np
 from banty.cli.local import settle_threads
 from banty.cli.training import Prepared, check_recipe
 from banty.errors import InputError
-from banty.models.packaged import place_of
-from banty.perf import DEVICES, EpisodeShape, Machine, Plan, Shape, UnitCosts, Usage, Workload, shape_of, usage_since
+from banty.perf import DEVICES, EpisodeShape, Machine, Plan, Shape, UnitCosts, Usage, Workload, usage_since
 from banty.perf.plan import assumed_costs, memory_bytes, sampling
 from banty.records import EpisodeSpec, Limits, Rollout, SamplingParams, Taskset, TrainingSample, derive
 from banty.rollout import Cast, Store, collect, group_rollouts, plan_groups, stored_rollouts
@@ -27,6 +25,7 @@ from banty.train.recipe import RLRecipe
 from banty.train.samples import pack_rollout
 
 if TYPE_CHECKING:
+    from banty.learn.memory import Held
     from banty.policies.token import TokenPolicy
 
 HERE = "here"
@@ -64,6 +63,7 @@ class Prediction:
             "eval_s": plan.eval_s,
             "run_s": plan.run_s,
             "memory_bytes": plan.memory_bytes,
+            "host_bytes": plan.host_bytes,
             "cost_usd": plan.cost_usd,
         }
 
@@ -88,6 +88,7 @@ def _here(
     recipe: RLRecipe, tasksets: dict[str, Taskset], policy: TokenPolicy, lengths_of: str, price_usd_h: float | None
 ) -> Prediction:
     from banty.learn.learner import TorchLearner
+    from banty.learn.memory import state_bytes
 
     model = policy.engine.model
     noted: Any = settle_threads(model, recipe.policy.threads, None)["machine"]
@@ -112,9 +113,9 @@ def _here(
     )
     saved_s, stored_s = _kept_s(learner, rollouts)
     kept_s = saved_s / recipe.train.checkpoint_every + stored_s / len(rollouts) * len(workload.step)
-    trained = sum(value.numel() for value in model.trainable().values())
+    state = state_bytes(model, recipe.optimizer)
     share = 1.0 if recipe.loss.kl else taught_share(rollouts)  # a KL term is computed for every episode
-    plan = _plan(recipe, workload, costs, policy.engine.shape, trained, kept_s, price_usd_h or 0.0, share)
+    plan = _plan(recipe, workload, costs, policy.engine.shape, state, kept_s, price_usd_h or 0.0, share)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # with a pilot's passes in it
     plan = dataclasses.replace(plan, memory_bytes=max(plan.memory_bytes, peak))
     grounds = (
@@ -133,18 +134,21 @@ def _elsewhere(
     price_usd_h: float | None,
 ) -> Prediction:
     assert prepared.policy is not None, "a recipe with a model has a policy"
+    import torch
+
+    from banty.learn.memory import state_bytes
+
     model = prepared.policy.engine.model
     rollouts = (
         list(stored_rollouts(Path(lengths_of))) if lengths_of else _episodes(recipe, tasksets[""], prepared.policy)
     )
     workload = _workload(recipe, rollouts)
-    config = json.loads((Path(place_of(recipe.policy.start)) / "config.json").read_text()) if _is_folder(recipe) else {}
-    shape = shape_of(config or model.config.to_dict(), 2 if recipe.policy.dtype == "bfloat16" else 4)
+    shape = prepared.policy.engine.shape
     whole = not recipe.policy.lora_rank
-    trained = sum(value.numel() for value in model.trainable().values())
+    state = state_bytes(model, recipe.optimizer, torch.device("cuda"))  # as all of DEVICES are
     costs = assumed_costs(machine, shape, workload, whole=whole, recompute=recipe.learner.recompute)
     price = machine.price_usd_h if price_usd_h is None else price_usd_h
-    plan = _plan(recipe, workload, costs, shape, trained, 0.0, price)
+    plan = _plan(recipe, workload, costs, shape, state, 0.0, price)
     grounds = f"assumed, not measured: the limits of one {machine.name}, and shares of them that such engines reach"
     return Prediction(plan, workload, machine, costs, grounds)
 
@@ -162,16 +166,12 @@ def _kept_s(learner: Any, rollouts: Sequence[Rollout]) -> tuple[float, float]:
     return saved_s, stored_s
 
 
-def _is_folder(recipe: RLRecipe) -> bool:
-    return (Path(place_of(recipe.policy.start)) / "config.json").is_file()
-
-
 def _plan(
     recipe: RLRecipe,
     workload: Workload,
     costs: UnitCosts,
     shape: Shape,
-    trained: int,
+    state: Held,
     kept_s: float,
     price_usd_h: float,
     taught: float = 1.0,
@@ -194,11 +194,12 @@ def _plan(
         memory_bytes=memory_bytes(
             shape,
             workload,
-            trained_weights=trained,
+            state_bytes=state.device,
             micro_batch_tokens=recipe.learner.micro_batch_tokens,
             recompute=recipe.learner.recompute,
         ),
         price_usd_h=price_usd_h,
+        host_bytes=state.host,
     )
 
 

@@ -290,7 +290,7 @@ def check_recipe(recipe: Recipe, tasksets: Mapping[str, Taskset]) -> Prepared:
         from banty.learn.memory import check_fits
 
         model = open_model(recipe.policy)
-        check_fits(model, recipe.learner.micro_batch_tokens, recipe.learner.recompute)
+        check_fits(model, recipe.learner.micro_batch_tokens, recipe.learner.recompute, recipe.optimizer)
         policy = token_policy(model, recipe.policy)
         prepared = Prepared(policy)
         if isinstance(recipe, SFTRecipe):

@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from banty.errors import InputError, StoreError
+from banty.learn.optimizer import Layout
 
 SCHEMA_VERSION = 1
 _MASTERS, _MOMENTS, _COUNTERS = "masters.safetensors", "moments.safetensors", "learner.json"
@@ -31,10 +33,10 @@ def save(
 
 
 def load(
-    folder: Path, like: Mapping[str, Tensor], expected: Callable[[str], frozenset[str]]
+    folder: Path, like: Mapping[str, Tensor], layout: Callable[[str], Layout]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, int]]:
     """What `save` wrote. Raises InputError unless it holds the tensors of `like`, name for name and shape for shape,
-    and of each that was ever updated the `expected` moments."""
+    and of each that was ever updated the moments of its `layout`."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -50,7 +52,7 @@ def load(
             "version of Banty that wrote it"
         )
     _check_shapes(folder, masters, like)
-    _check_moments(folder, moments, like, expected)
+    _check_moments(folder, moments, like, layout)
     for name in ("version", "num_updates"):
         if not isinstance(counters.get(name), int):
             raise InputError(
@@ -72,20 +74,31 @@ def _check_shapes(folder: Path, found: Mapping[str, Tensor], like: Mapping[str, 
 
 
 def _check_moments(
-    folder: Path,
-    moments: Mapping[str, Tensor],
-    like: Mapping[str, Tensor],
-    expected: Callable[[str], frozenset[str]],
+    folder: Path, moments: Mapping[str, Tensor], like: Mapping[str, Tensor], layout: Callable[[str], Layout]
 ) -> None:
-    """Moments have their weight's shape, counts are numbers."""
-    found: dict[str, dict[str, Tensor]] = {}
+    """Moments have the shapes and types that are kept for their weight."""
+    found: dict[str, dict[str, tuple[torch.Size, torch.dtype]]] = {}
     for key, value in moments.items():
         name, _, moment = key.rpartition("/")
-        found.setdefault(name, {})[moment] = value
+        found.setdefault(name, {})[moment] = (value.shape, value.dtype)
     for name, state in found.items():
-        whole = name in like and set(state) == expected(name)
-        if not whole or any(value.shape not in ((), like[name].shape) for value in state.values()):
-            raise InputError(f"{folder} does not hold this model's optimizer state: {name or 'a weight'} has another")
+        wanted = layout(name) if name in like else {}
+        if state == wanted:
+            continue
+        theirs, ours = _state(state), _state(wanted)
+        if theirs and ours and theirs != ours:
+            raise InputError(
+                f"{folder} holds moments in {theirs}, and this learner keeps them in {ours}; go on with "
+                f"optimizer.state={theirs!r}, or start a new run from the weights"
+            )
+        raise InputError(f"{folder} does not hold this model's optimizer state: {name or 'a weight'} has another")
+
+
+def _state(layout: Layout) -> str:
+    """Which `optimizer.state` AdamW keeps these moments under; empty where they are none of its."""
+    if "exp_avg" not in layout:
+        return ""
+    return {torch.float32: "float32", torch.int8: "int8"}.get(layout["exp_avg"][1], "")
 
 
 def _shape(tensor: Tensor | None) -> str:

@@ -19,6 +19,7 @@ from banty.learn.aggregate import coefficients
 from banty.learn.batches import MicroBatch, micro_batches, pack, trained_tokens
 from banty.learn.head import token_logprobs
 from banty.learn.losses import loss_of
+from banty.learn.masters import add_gradient, master_of, offloads, write_back
 from banty.learn.optimizer import Optimizer
 from banty.models.forward import hidden_states
 from banty.models.loading import LanguageModel, Published
@@ -32,11 +33,12 @@ Floats = npt.NDArray[np.float32]
 class TorchLearner:
     """Trains a model's trainable parameters, all of them or an adapter's.
 
-    Masters, gradients and moments are float32 whatever the model computes in; a bfloat16 model gets its masters rounded
-    after each update. `micro_batch_tokens` bounds what one pass holds, and changes nothing else. What samples begin
-    with in common is computed once where that saves `least_saved` tokens, only trained tokens reach the output
-    projection, and `recompute` trades time for the memory of activations. With `keep_reference` the weights it starts
-    from stay at hand for a KL term.
+    Masters and gradients are float32 whatever the model computes in, and moments unless the optimizer keeps them in 8
+    bits; a bfloat16 model gets its masters rounded after each update. With an optimizer that offloads, all three are in
+    host memory, and so is the update. `micro_batch_tokens` bounds what one pass holds, and changes nothing else. What
+    samples begin with in common is computed once where that saves `least_saved` tokens, only trained tokens reach the
+    output projection, and `recompute` trades time for the memory of activations. With `keep_reference` the weights it
+    starts from stay at hand for a KL term.
     """
 
     def __init__(
@@ -62,7 +64,8 @@ class TorchLearner:
         self._parameters = model.trainable()
         if not self._parameters:
             raise InputError(f"{model.name} has no parameter to train")
-        self._masters = {name: _master(value) for name, value in self._parameters.items()}
+        self._away = offloads(optimizer, model.device)
+        self._masters = {name: master_of(value, self._away) for name, value in self._parameters.items()}
         self._gradients: dict[str, Tensor] = {}
         self._shape = shape_of(model.config.to_dict(), model.head.element_size())
         self._used = {"train": Usage(), "score": Usage()}
@@ -199,7 +202,7 @@ class TorchLearner:
 
     def load(self, folder: Path) -> None:
         """Go on from what `save` wrote. Raises InputError, and changes nothing, when it is of another model."""
-        masters, moments, counters = checkpoint.load(folder, self._masters, self._optimizer.expected)
+        masters, moments, counters = checkpoint.load(folder, self._masters, self._optimizer.layout)
         with torch.no_grad():
             for name, master in self._masters.items():
                 master.copy_(masters[name])
@@ -243,22 +246,14 @@ class TorchLearner:
                 )
 
     def _keep_gradients(self) -> None:
-        """Move the parameters' gradients into float32, where those of several micro-batches can be added."""
+        """Move the parameters' gradients to their masters, where those of several micro-batches can be added."""
         for name, parameter in self._parameters.items():
-            if parameter.grad is None:
-                continue
-            kept = self._gradients.get(name)
-            if kept is None:
-                self._gradients[name] = parameter.grad.float()
-            else:
-                kept.add_(parameter.grad)
-            parameter.grad = None
+            if parameter.grad is not None:
+                self._gradients[name] = add_gradient(self._gradients.get(name), parameter.grad, self._away)
+                parameter.grad = None
 
-    @torch.no_grad()
     def _write_back(self) -> None:
-        for name, parameter in self._parameters.items():
-            if parameter is not self._masters[name]:
-                parameter.copy_(self._masters[name])
+        write_back(self._parameters, self._masters)
         self.model.num_changes += 1
 
     @contextlib.contextmanager
@@ -273,8 +268,3 @@ class TorchLearner:
         finally:
             for name, value in self._parameters.items():
                 value.copy_(current[name])
-
-
-def _master(parameter: torch.nn.Parameter) -> Tensor:
-    """The float32 tensor that is updated: the parameter itself where it is float32."""
-    return parameter if parameter.dtype == torch.float32 else parameter.detach().float().clone()

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
+from banty.learn.blockwise import LEAST_NUMBERS, BlockwiseAdamW, kept
 from banty.records import OptimizerSpec
 
+Rule: TypeAlias = Literal["adamw", "int8", "muon"]
+Layout: TypeAlias = Mapping[str, tuple[torch.Size, torch.dtype]]
+"""Shape and type of what is kept for one tensor, by name."""
 _OUTSIDE_MUON = ("embed_tokens", "lm_head")
 
 
 class Optimizer:
-    """AdamW, and with a `muon_rate` Muon for the matrices inside the layers. Torch's own implementations."""
+    """AdamW, with a `muon_rate` Muon for the matrices inside the layers, and with a state of int8 `BlockwiseAdamW` for
+    what is left of the large tensors. The first two are torch's own implementations."""
 
     def __init__(self, spec: OptimizerSpec, masters: Mapping[str, Tensor]) -> None:
         self._spec, self._masters = spec, masters
-        matrices = {name for name in masters if spec.muon_rate and _is_inner_matrix(name, masters[name])}
+        by_rule: dict[Rule, list[str]] = {}
+        for name, master in masters.items():
+            by_rule.setdefault(rule_of(spec, name, master), []).append(name)
         self._parts: list[tuple[float, torch.optim.Optimizer]] = []
-        if rest := [master for name, master in masters.items() if name not in matrices]:
-            adamw = torch.optim.AdamW(
-                rest,
-                lr=spec.learning_rate,
-                betas=(spec.beta1, spec.beta2),
-                eps=spec.eps,
-                weight_decay=spec.weight_decay,
-                fused=True,
-            )
-            self._parts.append((spec.learning_rate, adamw))
-        if inner := [masters[name] for name in masters if name in matrices]:
-            muon = torch.optim.Muon(inner, lr=spec.muon_rate, weight_decay=spec.weight_decay)
-            self._parts.append((spec.muon_rate, muon))
-        self._of = {name: self._parts[-1 if name in matrices else 0][1] for name in masters}
+        self._of: dict[str, torch.optim.Optimizer] = {}
+        for rule, names in by_rule.items():
+            part = _part(rule, spec, [masters[name] for name in names])
+            self._parts.append((spec.muon_rate if rule == "muon" else spec.learning_rate, part))
+            self._of |= dict.fromkeys(names, part)
 
     def step(self, gradients: Mapping[str, Tensor], scale: float, num_updates: int) -> float:
         """Update the masters from `gradients` times `scale`; the learning rate AdamW used."""
@@ -55,11 +55,9 @@ class Optimizer:
             for moment, value in self._of[name].state.get(master, {}).items()
         }
 
-    def expected(self, name: str) -> frozenset[str]:
-        """Which moments a master that ever had a gradient has."""
-        if isinstance(self._of[name], torch.optim.Muon):
-            return frozenset({"momentum_buffer"})
-        return frozenset({"exp_avg", "exp_avg_sq", "step"})
+    def layout(self, name: str) -> Layout:
+        """What is kept for a master that ever had a gradient."""
+        return layout_of(self._spec, name, self._masters[name])
 
     def restore(self, moments: Mapping[str, Tensor]) -> None:
         """Go on from what `moments` gave."""
@@ -71,5 +69,37 @@ class Optimizer:
             self._of[name].state[self._masters[name]][moment] = value.to(self._masters[name].device)
 
 
-def _is_inner_matrix(name: str, master: Tensor) -> bool:
-    return master.ndim == 2 and not any(part in name for part in _OUTSIDE_MUON)
+def rule_of(spec: OptimizerSpec, name: str, tensor: Tensor) -> Rule:
+    """By which rule a tensor of this name and shape steps."""
+    if spec.muon_rate and tensor.ndim == 2 and not any(part in name for part in _OUTSIDE_MUON):
+        return "muon"
+    return "int8" if spec.state == "int8" and tensor.numel() >= LEAST_NUMBERS else "adamw"
+
+
+def layout_of(spec: OptimizerSpec, name: str, tensor: Tensor) -> Layout:
+    """What is kept for a tensor of this name and shape once it has had a gradient."""
+    rule = rule_of(spec, name, tensor)
+    if rule == "int8":
+        return kept(tensor)
+    if rule == "muon":
+        return {"momentum_buffer": (tensor.shape, torch.float32)}
+    moment = (tensor.shape, torch.float32)
+    return {"step": (torch.Size(), torch.float32), "exp_avg": moment, "exp_avg_sq": moment}
+
+
+def moment_bytes(spec: OptimizerSpec, tensors: Mapping[str, Tensor]) -> int:
+    """What is kept for all of these, in bytes."""
+    return sum(
+        math.prod(shape) * dtype.itemsize
+        for name, tensor in tensors.items()
+        for shape, dtype in layout_of(spec, name, tensor).values()
+    )
+
+
+def _part(rule: Rule, spec: OptimizerSpec, masters: list[Tensor]) -> torch.optim.Optimizer:
+    if rule == "muon":
+        return torch.optim.Muon(masters, lr=spec.muon_rate, weight_decay=spec.weight_decay)
+    betas, rate, decay = (spec.beta1, spec.beta2), spec.learning_rate, spec.weight_decay
+    if rule == "int8":
+        return BlockwiseAdamW(masters, lr=rate, betas=betas, eps=spec.eps, weight_decay=decay)
+    return torch.optim.AdamW(masters, lr=rate, betas=betas, eps=spec.eps, weight_decay=decay, fused=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from banty.errors import InputError
-from banty.models.packaged import PACKAGED, place_of
+from banty.models.packaged import PACKAGED, place_of, stored_name
 
 FAMILIES = ("qwen3", "qwen3_moe", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -177,7 +177,7 @@ def load_model(
     if adapter is not None:
         peft = _with_stored_adapter(module, adapter)
     elif lora is not None:
-        peft = _with_new_adapter(module, lora)
+        peft = _with_new_adapter(module, lora, stored_name(base))
     return LanguageModel(module, tokenizer, name_of(place_of(path)), peft)
 
 
@@ -207,14 +207,15 @@ def base_of(path: str | Path) -> tuple[str, Path | None]:
 
 
 def _base_of_adapter(described: Path) -> str:
-    """The folder or hub name of an adapter's base; a relative one is looked for beside the adapter as well."""
+    """The folder or hub name of an adapter's base; a relative one is looked for beside the adapter as well, but a
+    packaged model's name is always that model."""
     try:
         name = json.loads(described.read_text())["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{described} does not name the adapter's base model: {error}") from error
     if not isinstance(name, str) or not name:
         raise InputError(f"{described} names {name!r} as the adapter's base model; write its folder or hub name there")
-    places = [Path(name), described.parent / name]
+    places = [place_of(name), described.parent / name]
     for place in places:
         if (place / "config.json").is_file():
             return str(place)
@@ -287,7 +288,7 @@ def _check_tokenizer(base: str, tokenizer: Any, module: Any) -> None:
         )
 
 
-def _with_new_adapter(module: Any, lora: LoraSpec) -> Any:
+def _with_new_adapter(module: Any, lora: LoraSpec, base: str) -> Any:
     peft = _peft()
     present = {name.rsplit(".", 1)[-1] for name, _ in module.named_modules()}
     config = peft.LoraConfig(
@@ -299,7 +300,9 @@ def _with_new_adapter(module: Any, lora: LoraSpec) -> Any:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(lora.seed)
-        return peft.get_peft_model(module, config, autocast_adapter_dtype=False)
+        adapted = peft.get_peft_model(module, config, autocast_adapter_dtype=False)
+    config.base_model_name_or_path = base  # peft has put the folder it was loaded from there
+    return adapted
 
 
 def _with_stored_adapter(module: Any, folder: Path) -> Any:

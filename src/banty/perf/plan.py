@@ -178,6 +178,8 @@ class Plan:
     eval_s: float
     memory_bytes: int
     price_usd_h: float
+    host_bytes: int = 0
+    """Of an optimizer that is away from the device."""
 
     @property
     def step_s(self) -> float:
@@ -193,14 +195,15 @@ class Plan:
 
 
 def memory_bytes(
-    shape: Shape, workload: Workload, *, trained_weights: int, micro_batch_tokens: int, recompute: bool
+    shape: Shape, workload: Workload, *, state_bytes: int, micro_batch_tokens: int, recompute: bool
 ) -> int:
-    """Weights, the state of the optimizer and one micro-batch's activations, and what live episodes keep."""
-    masters = 4 if shape.width == 2 else 0
-    state = trained_weights * (4 + 4 + 4 + masters)
+    """Weights, gradients and the optimizer's state (`state_bytes`, what of it is on the device), one micro-batch's
+    activations, and what live episodes keep."""
     layer = shape.width * (8 * shape.hidden + 3 * shape.intermediate)
     kept = shape.width * shape.hidden * shape.num_layers + layer if recompute else layer * shape.num_layers
     tokens = min(micro_batch_tokens, workload.trained_tokens)
     live = min(workload.concurrency, workload.num_groups * workload.group_size)
     longest = max(one.length for one in workload.episodes)
-    return int(shape.weight_bytes + state + tokens * kept + live * (longest * shape.kept_bytes + shape.state_bytes))
+    return int(
+        shape.weight_bytes + state_bytes + tokens * kept + live * (longest * shape.kept_bytes + shape.state_bytes)
+    )

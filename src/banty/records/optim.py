@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from banty.errors import InputError
 
@@ -15,6 +16,10 @@ class OptimizerSpec:
     The rate rises linearly over `warmup_steps` updates and, with `decay_steps`, falls linearly to 0 at that update.
     With a `muon_rate`, the matrices inside the layers (of an adapter too; not the stacked experts of a mixture) step by
     Muon (Jordan 2024) at that rate, on the same schedule.
+
+    `state="int8"` keeps AdamW's moments in 8 bits with a scale per block of 256 numbers (Dettmers et al. 2021), but for
+    tensors of fewer than 4,096; Muon's one moment stays float32. `offload` keeps masters and moments in host memory and
+    updates there (Ren et al. 2021): gradients travel there, new weights back, and a model on the CPU is where it was.
     """
 
     learning_rate: float = 3e-4
@@ -26,6 +31,8 @@ class OptimizerSpec:
     max_grad_norm: float = 1.0
     warmup_steps: int = 0
     decay_steps: int = 0
+    state: Literal["float32", "int8"] = "float32"
+    offload: bool = False
 
     def check(self) -> None:
         """Raises InputError for values that cannot work."""
@@ -37,6 +44,8 @@ class OptimizerSpec:
         for name in ("muon_rate", "eps", "weight_decay", "max_grad_norm", "warmup_steps", "decay_steps"):
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise InputError(f"optimizer.{name} is {getattr(self, name)}; it takes a number of at least 0")
+        if self.state not in ("float32", "int8"):
+            raise InputError(f"optimizer.state is {self.state!r}; it takes float32 or int8")
 
     def schedule_at(self, step: int) -> float:
         """What rates are multiplied with at update `step`, from 0."""

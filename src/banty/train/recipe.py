@@ -179,8 +179,8 @@ class RLRecipe:
                 f"loss.correction={self.loss.correction!r} compares the trainer with the sampler; set "
                 "train.old_logprobs='trainer'"
             )
-        if self.policy.type == "habits" and (self.loss.kl or self.loss.correction != "none"):
-            raise InputError("the habit learner is its own sampler and keeps no reference: turn kl and correction off")
+        if self.policy.type == "habits":
+            self._check_habits()
         if self.policy.type == "model" and self.policy.max_tokens >= self.learner.micro_batch_tokens:
             raise InputError(
                 f"policy.max_tokens lets an answer have {self.policy.max_tokens} tokens, and "
@@ -192,6 +192,22 @@ class RLRecipe:
                 f"train.max_tokens lets an episode sample {self.train.max_tokens} tokens, and "
                 f"learner.micro_batch_tokens holds {self.learner.micro_batch_tokens}; raise the one or lower the other"
             )
+
+    def _check_habits(self) -> None:
+        """Raises InputError for what only the training of a language model heeds."""
+        if self.loss.kl or self.loss.correction != "none":
+            raise InputError("the habit learner is its own sampler and keeps no reference: turn kl and correction off")
+        for block, names in _OF_MODELS.items():
+            for name in names:
+                given = getattr(getattr(self, block), name)
+                if given != getattr(getattr(RLRecipe(), block), name):
+                    raise InputError(
+                        f"{block}.{name} is {given!r}, and a habit policy is trained by plain gradient descent on all "
+                        "it has; leave it out, or train a model (policy.type='model')"
+                    )
+
+
+_OF_MODELS = {"policy": ("lora_rank",), "optimizer": ("weight_decay", "muon_rate", "state", "offload")}
 
 
 @dataclass(frozen=True, kw_only=True)
