@@ -127,7 +127,7 @@ def test_the_lever_is_where_most_time_is_lost_to_anything_but_the_limit() -> Non
 
 def test_phases_are_read_from_the_rows_of_a_run() -> None:
     machine = Machine("toy", flops_s=1.0, bytes_s=1.0)
-    row = {"time/step_s": 4.0, "time/train_s": 2.0, "perf/train_passes": 1, "perf/train_linear_flops": 1.0}
+    row = {"time/step_s": 4.0, "time/train_s": 2.0, "perf/train_tokens": 9, "perf/train_linear_flops": 1.0}
     found = shares_of([row, {**row, "time/environment_s": 1.0}], machine)
     assert [(share.phase, share.seconds) for share in found] == [("train", 4.0), ("rest", 3.0), ("environment", 1.0)]
     assert found[0].of_limit == pytest.approx(0.5)
