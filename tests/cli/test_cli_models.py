@@ -28,7 +28,7 @@ from banty.cli.progress import Meter
 from banty.learn import memory
 from banty.models import threads
 from banty.models.loading import load_model
-from banty.models.native.compiled import SWITCH
+from banty.models.native.compiled import SWITCH, compiled
 from banty.rollout import stored_rollouts
 from banty.runs import read_metrics
 
@@ -474,16 +474,25 @@ def test_a_lost_pace_is_noted_and_a_resumed_run_goes_on_with_one_thread(
     local.note_pace(tmp_path / "nowhere", object(), "a policy without an engine")
 
 
-def test_a_run_begun_without_kernels_goes_on_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_begun_without_kernels_goes_on_without_them_and_the_next_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = load_model(workshop() / "toy")
-    monkeypatch.setenv(SWITCH, "0")
-    assert local.settle_threads(model, 1, tmp_path)["kernels"] == "torch"
-    monkeypatch.delenv(SWITCH)
-    (tmp_path / "engine.json").write_text(json.dumps({"threads": 1, "kernels": "torch"}))
+    fresh = local.settle_threads(model, 1, None)["kernels"]
+    (tmp_path / "engine.json").write_text(json.dumps({"threads": 1}))  # of before there were kernels
     assert "kernels_now" not in local.settle_threads(model, 1, tmp_path)
-    assert os.environ[SWITCH] == "0"
+    assert compiled("layers", torch.float32, torch.device("cpu")) is None
+    assert local.settle_threads(model, 1, None)["kernels"] == fresh, "the switch is the run's, not the process's"
+    monkeypatch.setenv(SWITCH, "0")
+    assert local.settle_threads(model, 1, None)["kernels"] == "torch"
     (tmp_path / "engine.json").write_text(json.dumps({"threads": 1, "kernels": "native"}))
     assert local.settle_threads(model, 1, tmp_path)["kernels_now"] == "torch"
+
+
+def test_a_damaged_note_of_the_machine_costs_a_sentence_and_no_run(tmp_path: Path) -> None:
+    (tmp_path / "engine.json").write_text(json.dumps({"threads": 1, "machine": {"name": "x"}}))
+    assert local.machine_of(tmp_path) is None
+    assert training.speed_sentence(tmp_path) == ""
 
 
 # Knowing where the time goes.
@@ -532,7 +541,7 @@ def test_a_plan_predicts_a_run_that_then_takes_about_that(here: Path) -> None:
 
 def test_a_plan_of_another_machine_says_that_it_is_assumed(here: Path) -> None:
     words = ("plan", str(workshop() / "rl.toml"), f"policy.start={workshop() / 'sft' / 'weights'}", "--allow-code")
-    told = did(*words, "--device", "h200", "--lengths", str(workshop() / "rl"), "--price", "3")
+    told = did(*words, "policy.dtype=bfloat16", "--device", "h200", "--lengths", str(workshop() / "rl"), "--price", "3")
     assert "assumed, not measured" in " ".join(told.split())
     assert "on h200" in told
 
@@ -544,6 +553,8 @@ def test_a_plan_of_another_machine_says_that_it_is_assumed(here: Path) -> None:
         (["--lengths", "nowhere"], "nowhere holds no rollouts"),
         (["--price", "-1"], "--price is -1"),
         (["policy.type=habits"], "habit policy computes next to nothing"),
+        (["--price", "nan"], "--price is nan"),
+        (["--device", "h200"], "plan with policy.dtype=bfloat16"),
     ],
 )
 def test_a_plan_that_cannot_be_made_says_why(words: list[str], said: str, here: Path) -> None:

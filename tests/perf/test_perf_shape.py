@@ -125,9 +125,24 @@ def test_the_lever_is_where_most_time_is_lost_to_anything_but_the_limit() -> Non
     assert "passes are full" in lever(shares(rows=64))
 
 
+def test_waiting_that_overlaps_counts_for_no_more_than_the_clock() -> None:
+    row = {
+        **{"time/step_s": 10.0, "time/sample_s": 8.0, "time/decode_s": 6.0, "time/environment_s": 12.0},
+        **{"perf/decode_tokens": 10, "time/last_checkpoint_s": 5.0, "time/user_s": "broken"},
+    }
+    found = {share.phase: share.seconds for share in shares_of([row], Machine("toy", 1.0, 1.0))}
+    assert found == {"decode": 6.0, "checkpoint": 5.0, "environment": 2.0, "rest": 2.0}
+
+
 def test_phases_are_read_from_the_rows_of_a_run() -> None:
     machine = Machine("toy", flops_s=1.0, bytes_s=1.0)
-    row = {"time/step_s": 4.0, "time/train_s": 2.0, "perf/train_tokens": 9, "perf/train_linear_flops": 1.0}
+    row = {
+        "time/step_s": 4.0,
+        "time/sample_s": 2.0,
+        "time/train_s": 2.0,
+        "perf/train_tokens": 9,
+        "perf/train_linear_flops": 1.0,
+    }
     found = shares_of([row, {**row, "time/environment_s": 1.0}], machine)
     assert [(share.phase, share.seconds) for share in found] == [("train", 4.0), ("rest", 3.0), ("environment", 1.0)]
     assert found[0].of_limit == pytest.approx(0.5)

@@ -49,7 +49,7 @@ def settle_threads(model: LanguageModel, asked: int, folder: Path | None) -> dic
     """
     import torch
 
-    from banty.models.native.compiled import switch_off
+    from banty.models.native.compiled import use_kernels
     from banty.models.probe import probe
     from banty.models.threads import measured_threads
 
@@ -58,11 +58,13 @@ def settle_threads(model: LanguageModel, asked: int, folder: Path | None) -> dic
         try:
             note = dict(json.loads(noted.read_text()))
             torch.set_num_threads(max(int(note["threads_now"] if "threads_now" in note else note["threads"]), 1))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, OverflowError, KeyError, TypeError) as error:
             raise InputError(f"{noted} does not say how many threads the run uses: {error}") from error
-        if note.get("kernels") == "torch":
-            switch_off()
-        return note if note.get("kernels", "torch") == _kernels(model) else {**note, "kernels_now": _kernels(model)}
+        begun = note.get("kernels", "torch")  # a run of before there were any says nothing
+        use_kernels(begun != "torch")
+        note.pop("kernels_now", None)
+        return note if begun == _kernels(model) else {**note, "kernels_now": _kernels(model)}
+    use_kernels(True)
     threads = asked or measured_threads(model)
     torch.set_num_threads(threads)
     made = {"threads": threads, "measured": not asked, "kernels": _kernels(model), "torch": torch.__version__}
@@ -91,12 +93,12 @@ def note_pace(folder: Path, policy: object, when: str) -> None:
 
 
 def machine_of(folder: Path) -> Machine | None:
-    """The limits of the machine that a run was begun on, if it noted any."""
+    """The limits of the machine that a run was begun on; None where it noted none that can be read, which costs a
+    sentence and no run."""
     try:
-        noted = json.loads((folder / ENGINE_FILE).read_text()).get("machine")
-    except (OSError, ValueError, AttributeError):
+        return Machine.from_json(json.loads((folder / ENGINE_FILE).read_text())["machine"])
+    except (OSError, ValueError, KeyError, TypeError, InputError):
         return None
-    return Machine.from_json(noted) if noted else None
 
 
 def engine_of(model: LanguageModel) -> Mapping[str, str]:

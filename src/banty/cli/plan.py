@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated
 
 import typer
@@ -39,7 +40,7 @@ def plan(
     resolved = with_whole_options(load_any_recipe(recipe, overrides or []))
     if not isinstance(resolved, RLRecipe):
         raise InputError(f"{recipe} is a recipe of fine-tuning, and only RL recipes are planned")
-    if price is not None and price < 0:
+    if price is not None and not 0 <= price < math.inf:
         raise InputError(f"--price is {price}; it takes dollars an hour, 0 or more")
     found = predict(resolved, tasksets_of(resolved, allow_code), device, lengths, price)
     if as_json:

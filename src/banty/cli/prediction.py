@@ -21,10 +21,13 @@ from banty.perf import DEVICES, EpisodeShape, Machine, Plan, Shape, UnitCosts, U
 from banty.perf.plan import assumed_costs, memory_bytes, sampling
 from banty.records import EpisodeSpec, Limits, Rollout, SamplingParams, Taskset, TrainingSample, derive
 from banty.rollout import Cast, Store, collect, group_rollouts, plan_groups, stored_rollouts
+from banty.runs import RunFolder
 from banty.train.recipe import RLRecipe
+from banty.train.rl import minibatches
 from banty.train.samples import pack_rollout
 
 if TYPE_CHECKING:
+    from banty.learn.learner import TorchLearner
     from banty.learn.memory import Held
     from banty.policies.token import TokenPolicy
 
@@ -75,12 +78,17 @@ def predict(
     `DEVICES`, from its limits. `lengths_of` is a folder of rollouts that says how long episodes are."""
     if recipe.policy.type != "model":
         raise InputError("the habit policy computes next to nothing, and is not planned; plan a recipe with a model")
-    prepared = check_recipe(recipe, tasksets)
+    if device not in (HERE, *DEVICES):
+        raise InputError(f"device is {device!r}; it takes {HERE}, {', '.join(DEVICES)}")
+    if device != HERE:
+        if recipe.policy.dtype != "bfloat16":
+            raise InputError(f"the limits of {device} are of bfloat16; plan with policy.dtype=bfloat16")
+        # The model is opened for its sizes and its tokenizer, and what it needs there need not fit here.
+        recipe = dataclasses.replace(recipe, policy=dataclasses.replace(recipe.policy, device="cpu"))
+    prepared = check_recipe(recipe, tasksets, fits=device == HERE)
     assert prepared.policy is not None, "a recipe with a model has a policy"
     if device == HERE:
         return _here(recipe, tasksets, prepared.policy, lengths_of, price_usd_h)
-    if device not in DEVICES:
-        raise InputError(f"device is {device!r}; it takes {HERE}, {', '.join(DEVICES)}")
     return _elsewhere(recipe, tasksets, prepared, DEVICES[device], lengths_of, price_usd_h)
 
 
@@ -99,28 +107,32 @@ def _here(
     used = usage_since(policy.usage(), before)
     waited_s = time.perf_counter() - began - sum(one.seconds for one in used.values())
     num_turns = sum(len(one.agent_turns) for one in rollouts)
-    workload = _workload(recipe, list(stored_rollouts(Path(lengths_of))) if lengths_of else rollouts)
+    workload = _workload(recipe, _stored(lengths_of) if lengths_of else rollouts)
     learner = TorchLearner(
         model,
         recipe.optimizer,
         micro_batch_tokens=recipe.learner.micro_batch_tokens,
         recompute=recipe.learner.recompute,
     )
+    passes = _passes(policy, workload)
+    train_token_s, update_s = _gradient_s(learner, recipe, rollouts)  # last: it changes the weights
     costs = UnitCosts(
-        **_passes(policy, workload),
-        train_token_s=_gradient_s(learner, recipe, rollouts),
+        **passes,
+        train_token_s=train_token_s,
+        update_s=update_s,
         turn_s=max(waited_s, 0.0) / max(num_turns, 1),
     )
     saved_s, stored_s = _kept_s(learner, rollouts)
     kept_s = saved_s / recipe.train.checkpoint_every + stored_s / len(rollouts) * len(workload.step)
-    state = state_bytes(model, recipe.optimizer)
-    share = 1.0 if recipe.loss.kl else taught_share(rollouts)  # a KL term is computed for every episode
-    plan = _plan(recipe, workload, costs, policy.engine.shape, state, kept_s, price_usd_h or 0.0, share)
+    state = _with_reference(state_bytes(model, recipe.optimizer), recipe, policy)
+    plan = _plan(
+        recipe, workload, costs, policy.engine.shape, state, kept_s, price_usd_h or 0.0, taught_share(rollouts)
+    )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # with a pilot's passes in it
     plan = dataclasses.replace(plan, memory_bytes=max(plan.memory_bytes, peak))
     grounds = (
         f"measured here: {len(rollouts)} episodes of the policy itself, passes of {_ROWS[0]} to {_ROWS[-1]} rows, a "
-        "gradient"
+        f"gradient and an update{f'; lengths from {lengths_of}' if lengths_of else ''}"
     )
     return Prediction(plan, workload, machine, costs, grounds)
 
@@ -139,13 +151,12 @@ def _elsewhere(
     from banty.learn.memory import state_bytes
 
     model = prepared.policy.engine.model
-    rollouts = (
-        list(stored_rollouts(Path(lengths_of))) if lengths_of else _episodes(recipe, tasksets[""], prepared.policy)
-    )
+    rollouts = _stored(lengths_of) if lengths_of else _episodes(recipe, tasksets[""], prepared.policy)
     workload = _workload(recipe, rollouts)
     shape = prepared.policy.engine.shape
     whole = not recipe.policy.lora_rank
     state = state_bytes(model, recipe.optimizer, torch.device("cuda"))  # as all of DEVICES are
+    state = _with_reference(state, recipe, prepared.policy)
     costs = assumed_costs(machine, shape, workload, whole=whole, recompute=recipe.learner.recompute)
     price = machine.price_usd_h if price_usd_h is None else price_usd_h
     plan = _plan(recipe, workload, costs, shape, state, 0.0, price)
@@ -177,16 +188,29 @@ def _plan(
     taught: float = 1.0,
 ) -> Plan:
     sampled = sampling(workload.step, workload.concurrency, workload.group_size, costs)
-    distinct = round(workload.trained_tokens * taught)
-    scored = (recipe.train.old_logprobs == "trainer") + (recipe.loss.kl > 0)  # a forward pass, a third of a gradient
-    block = recipe.eval
+    train, block = recipe.train, recipe.eval
+    # Rounds after the first take as many tasks as taught nothing.
+    rounds = sum((1.0 - taught) ** place for place in range(train.sampling_rounds))
+    kept = min(taught * rounds, 1.0) if train.sampling_rounds > 1 else taught
+    distinct = round(workload.trained_tokens * (1.0 if recipe.loss.kl else kept))
+    products = (4.0 if recipe.policy.lora_rank else 6.0) + (2.0 if recipe.learner.recompute else 0.0)
+    forwards = (train.old_logprobs == "trainer") + (recipe.loss.kl > 0)  # over everything that was sampled
+    scored_s = forwards * costs.train_token_s * workload.trained_tokens * 2.0 / products
+    sampled = dataclasses.replace(
+        sampled,
+        prefill_s=rounds * sampled.prefill_s,
+        decode_s=rounds * sampled.decode_s,
+        turns_s=rounds * sampled.turns_s,
+        prefill_tokens=round(rounds * sampled.prefill_tokens),
+        sampled_tokens=round(rounds * sampled.sampled_tokens),
+    )
     num_evaluated = block.num_tasks * block.num_trials
     episodes = list(itertools.islice(itertools.cycle(workload.episodes), num_evaluated))
     evaluated = sampling(episodes, block.concurrency, block.num_trials, costs)
     return Plan(
         sampling=sampled,
-        train_s=costs.train_token_s * distinct * recipe.train.epochs,
-        score_s=scored * costs.train_token_s * distinct / 3,
+        train_s=train.epochs * (costs.train_token_s * distinct + train.minibatches * costs.update_s),
+        score_s=scored_s,
         kept_s=kept_s,
         trained_tokens=distinct,
         num_steps=recipe.train.steps,
@@ -208,10 +232,11 @@ def _workload(recipe: RLRecipe, rollouts: Sequence[Rollout]) -> Workload:
 
     block = recipe.train
     episodes = lengths(rollouts)
-    batch = [sample.token_ids for sample in _samples(rollouts)[: block.tasks_per_step * block.rollouts_per_task]]
+    batch = _samples(rollouts)[: block.tasks_per_step * block.rollouts_per_task]
+    parts = [[one.token_ids for one in part] for part in minibatches(batch, block.minibatches, block.seed)]
     shared = episodes[0].shared
-    own = sum(map(len, batch)) - shared * len(batch)
-    distinct = (len(token_tree(batch).ids) - shared) / max(own, 1)
+    own = sum(len(one.token_ids) - shared for one in batch)
+    distinct = (sum(len(token_tree(part).ids) for part in parts) - shared) / max(own, 1)
     return Workload(
         tuple(episodes), block.tasks_per_step, block.rollouts_per_task, block.concurrency, min(distinct, 1.0)
     )
@@ -230,14 +255,31 @@ def _samples(rollouts: Sequence[Rollout]) -> list[TrainingSample]:
 def _episodes(recipe: RLRecipe, taskset: Taskset, policy: TokenPolicy) -> list[Rollout]:
     """A few groups of the recipe's own episodes, on tasks and draws that training does not use."""
     block = recipe.train
-    num_tasks = max(PILOT_EPISODES // block.rollouts_per_task, 1)
     size = taskset.splits[recipe.env.split]
-    tasks = [taskset.task(recipe.env.split, size - 1 - place % size, block.seed) for place in range(num_tasks)]
+    num_tasks = min(max(PILOT_EPISODES // block.rollouts_per_task, 1), size)
+    tasks = [taskset.task(recipe.env.split, size - 1 - place, block.seed) for place in range(num_tasks)]
     specs: Sequence[EpisodeSpec] = plan_groups(tasks, block.rollouts_per_task, derive(block.seed, "plan"), "plan")
     cast = Cast(policy, params=SamplingParams(temperature=block.temperature))
     limits = Limits(max_turns=block.max_turns, max_tokens=block.max_tokens or None)
     trees = asyncio.run(collect(specs, taskset, cast, limits, concurrency=block.concurrency))
     return [tree[0] for tree in trees]
+
+
+def _stored(folder: str) -> list[Rollout]:
+    """The rollouts of a run of a language model. Raises InputError for one of habits, whose decisions are no tokens."""
+    place = Path(folder)
+    made: Any = RunFolder.open(place).read_json("recipe.json") if (place / "recipe.json").is_file() else {}
+    if made.get("policy", {}).get("type") == "habits":
+        raise InputError(f"{folder} is a run of the habit policy, whose decisions are no tokens; name one of a model")
+    return stored_rollouts(place)
+
+
+def _with_reference(state: Held, recipe: RLRecipe, policy: TokenPolicy) -> Held:
+    """And the weights that a KL term is measured against."""
+    if not recipe.loss.kl:
+        return state
+    held = sum(value.numel() * value.element_size() for value in policy.engine.model.trainable().values())
+    return state._replace(device=state.device + held)
 
 
 def taught_share(rollouts: Sequence[Rollout]) -> float:
@@ -279,7 +321,7 @@ def _passes(policy: TokenPolicy, workload: Workload) -> dict[str, Any]:
     width = round(float(np.mean(observed)))
     most = min(workload.concurrency, len(workload.step))
     decode, prefill = [], []
-    for rows in sorted({min(rows, most) for rows in _ROWS}):
+    for rows in sorted({*(rows for rows in _ROWS if rows < most), most}):
         drawn, told = asyncio.run(_timed(policy, rows, workload, width))
         decode.append((rows, drawn.seconds / max(drawn.passes, 1)))
         prefill.append((told.tokens, told.seconds))
@@ -309,7 +351,8 @@ async def _timed(policy: TokenPolicy, rows: int, workload: Workload, width: int)
     rng = np.random.default_rng(0)
     vocabulary, shared = len(engine.model.head), workload.shared
     beginning = tuple(rng.integers(0, vocabulary, shared).tolist())
-    length = max(workload.usual_length - shared, 1)
+    room = engine.model.max_tokens - shared - 2 * (width + _TOKENS + 1)
+    length = max(min(workload.usual_length - shared, room), 1)
     ids = [beginning + tuple(rng.integers(0, vocabulary, length).tolist()) for _ in range(rows)]
     drawn = told = Usage()
     for _ in range(2):
@@ -332,13 +375,17 @@ async def _timed(policy: TokenPolicy, rows: int, workload: Workload, width: int)
     return drawn, told
 
 
-def _gradient_s(learner: Any, recipe: RLRecipe, rollouts: Sequence[Rollout]) -> float:
-    """Seconds a distinct token of a gradient over rollouts, the second time, when kernels are built."""
+def _gradient_s(learner: TorchLearner, recipe: RLRecipe, rollouts: Sequence[Rollout]) -> tuple[float, float]:
+    """Seconds a distinct token of a gradient over rollouts, and of an update; the second time, when kernels are
+    built."""
     samples = _samples(rollouts)
     loss = dataclasses.replace(recipe.loss, kl=0.0, correction="none")  # what they need beside is planned apart
-    seconds = tokens = 0.0
+    seconds = tokens = update_s = 0.0
     for _ in range(2):
         before = learner.usage()["train"]
         metrics = learner.forward_backward(samples, loss)
         seconds, tokens = (learner.usage()["train"] - before).seconds, metrics["passed_tokens"]
-    return seconds / max(tokens, 1.0)
+        began = time.perf_counter()
+        learner.optim_step()
+        update_s = time.perf_counter() - began
+    return seconds / max(tokens, 1.0), update_s

@@ -274,9 +274,9 @@ class Prepared:
     samples: Sequence[TrainingSample] = ()
 
 
-def check_recipe(recipe: Recipe, tasksets: Mapping[str, Taskset]) -> Prepared:
+def check_recipe(recipe: Recipe, tasksets: Mapping[str, Taskset], *, fits: bool = True) -> Prepared:
     """What the run will need. Raises InputError, before anything is written, for whatever of a recipe its tasks, policy
-    and data cannot serve."""
+    and data cannot serve, and if it has to be, for a model that does not fit into memory."""
     recipe.check()
     taskset = tasksets.get("")
     prepared = Prepared()
@@ -290,7 +290,8 @@ def check_recipe(recipe: Recipe, tasksets: Mapping[str, Taskset]) -> Prepared:
         from banty.learn.memory import check_fits
 
         model = open_model(recipe.policy)
-        check_fits(model, recipe.learner.micro_batch_tokens, recipe.learner.recompute, recipe.optimizer)
+        if fits:
+            check_fits(model, recipe.learner.micro_batch_tokens, recipe.learner.recompute, recipe.optimizer)
         policy = token_policy(model, recipe.policy)
         prepared = Prepared(policy)
         if isinstance(recipe, SFTRecipe):

@@ -32,7 +32,7 @@ class PhaseShare:
 
 def phase_shares(used: Mapping[str, Usage], machine: Machine, step_s: float) -> list[PhaseShare]:
     """The phases of `step_s` seconds, longest first; what none of them accounts for is `rest`."""
-    known = {phase: one for phase, one in used.items() if one.seconds > 0}
+    known = {phase: one for phase, one in used.items() if one.seconds > 0 and (one.tokens or phase not in COMPUTED)}
     rest = max(step_s - sum(one.seconds for one in known.values()), 0.0)
     total = max(step_s, 1e-9)
     shares = [
@@ -58,24 +58,30 @@ def lever(shares: list[PhaseShare]) -> str:
     return f"{worst.phase} takes {worst.share:.0%} of the time{reached}: {_advice(worst)}"
 
 
+FEW_TOKENS = 4096
 _ADVICE = {
     "decode": "its passes are full; what is left are shorter answers, fewer turns, or a faster machine",
     "prefill": "prompts are computed; templates that leave earlier turns alone, and shorter tool results, save that",
-    "score": "train.old_logprobs = 'sampler' takes the logprobs that sampling gave",
-    "train": "a larger learner.micro_batch_tokens, no learner.recompute, or fewer epochs shorten it",
+    "score": "train.old_logprobs = 'sampler' and loss.kl = 0 do without",
+    "train": "its passes are full; what is left are fewer epochs, shorter samples, an adapter, or a faster machine",
     "environment": "mark quick tools inline, and look for copies of state",
     "user": "the simulated user is waited for; a scripted or local one, or more episodes at once, hide it",
     "publish": "fewer updates a batch (train.minibatches, train.epochs), or an adapter",
+    "store": "rollouts go to a slow disk",
     "checkpoint": "raise train.checkpoint_every",
-    "store": "a faster disk",
 }
 
 
 def _advice(share: PhaseShare) -> str:
-    rows = share.used.tokens / max(share.used.passes, 1)
-    if share.phase == "decode" and rows < FEW_ROWS:
+    each = share.used.tokens / max(share.used.passes, 1)
+    if share.phase == "decode" and each < FEW_ROWS:
         return (
-            f"its passes have {rows:.0f} rows on average; more episodes at once (train.tasks_per_step, "
+            f"its passes have {each:.0f} rows on average; more episodes at once (train.tasks_per_step, "
             "train.rollouts_per_task, train.concurrency) cost little more"
+        )
+    if share.phase == "train" and each < FEW_TOKENS:
+        return (
+            f"its passes have {each:.0f} tokens on average; more samples an update, or a larger "
+            "learner.micro_batch_tokens, cost little more"
         )
     return _ADVICE[share.phase]

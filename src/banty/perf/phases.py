@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from banty.perf.lever import COMPUTED, PhaseShare, phase_shares
 from banty.perf.machine import Machine
 from banty.perf.usage import Metered, Usage, usage_since
 
+_WAITED = ("environment", "user")
 _COUNTERS = ("tokens", "passes", "linear_flops", "linear_bytes", "mixing_flops", "mixing_bytes")
 
 
@@ -40,11 +42,30 @@ class PhaseMeter:
 
 
 def shares_of(rows: Sequence[Mapping[str, Any]], machine: Machine) -> list[PhaseShare]:
-    """Where the time of a run's steps went, from the rows of its metrics; empty where they hold no phases."""
+    """Where the time of a run's steps went, from the rows of its metrics; empty where they hold no phases.
+
+    What episodes waited for their environment and users is summed over episodes that waited at the same time: together
+    it counts for no more than the time of sampling that the model did not compute in.
+    """
     used: dict[str, Usage] = {}
     for row in rows:
-        for phase in (*COMPUTED, "environment", "user", "publish"):
-            counted = {name: row.get(f"perf/{phase}_{name}") or 0 for name in _COUNTERS}
-            used[phase] = used.get(phase, Usage()) + Usage(row.get(f"time/{phase}_s") or 0.0, **counted)
-    step_s = sum(row.get("time/step_s") or 0.0 for row in rows)
-    return phase_shares(used, machine, step_s) if any(one.tokens for one in used.values()) else []
+        for phase in (*COMPUTED, *_WAITED, "publish", "store"):
+            counted = {name: _number(row, f"perf/{phase}_{name}") for name in _COUNTERS}
+            used[phase] = used.get(phase, Usage()) + Usage(_number(row, f"time/{phase}_s"), **counted)  # type: ignore[arg-type]
+    if not any(one.tokens for one in used.values()):
+        return []
+    total = {
+        name: sum(_number(row, f"time/{name}_s") for row in rows) for name in ("step", "sample", "last_checkpoint")
+    }
+    used["checkpoint"] = Usage(total["last_checkpoint"])
+    waited = sum(used[phase].seconds for phase in _WAITED)
+    most = max(total["sample"] - used["prefill"].seconds - used["decode"].seconds, 0.0)
+    if waited > most:
+        used |= {phase: used[phase] * (most / waited) for phase in _WAITED}
+    return phase_shares(used, machine, total["step"] + total["last_checkpoint"])
+
+
+def _number(row: Mapping[str, Any], name: str) -> float:
+    """0 for what is not there, or was damaged."""
+    value = row.get(name)
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0

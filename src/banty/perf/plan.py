@@ -35,18 +35,21 @@ class EpisodeShape:
 @dataclass(frozen=True, slots=True)
 class UnitCosts:
     """Seconds: `decode` of a pass that gives so many rows a token, by rows, between which it is interpolated; of a pass
-    over prompts, `prefill_pass_s` and so much a token; of a gradient a distinct token; and of the environment and the
-    driver a turn."""
+    over prompts, `prefill_pass_s` and so much a token; of a gradient a distinct token; of environment and driver a
+    turn; and of an update of the weights."""
 
     decode: tuple[tuple[int, float], ...]
     prefill_pass_s: float
     prefill_token_s: float
     train_token_s: float
     turn_s: float
+    update_s: float = 0.0
 
     def decode_s(self, rows: int) -> float:
-        at = [count for count, _ in self.decode]
-        return float(np.interp(rows, at, [seconds for _, seconds in self.decode]))
+        at, seconds = zip(*self.decode, strict=True)
+        if rows > at[-1] and len(at) > 1:  # as it rose last
+            return float(seconds[-1] + (rows - at[-1]) * (seconds[-1] - seconds[-2]) / (at[-1] - at[-2]))
+        return float(np.interp(rows, at, seconds))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ def lever_words(source: Source) -> str:
         f"product of matrices, {machine.bytes_s / 1e9:.0f} GB/s in a copy ({machine.name})."
     )
     said = lever(shares)
-    return f"{said[:1].upper()}{said[1:]}. {limit} Environment and user are summed over episodes."
+    return f"{said[:1].upper()}{said[1:]}. {limit}"
 
 
 def _shares(source: Source) -> list[PhaseShare]:

@@ -25,17 +25,20 @@ _FLAGS = (
 )
 _NUMBERS = {torch.bfloat16: ("-DBF16",), torch.float32: ()}
 
+_wanted = True
+
 
 def compiled(name: str, dtype: torch.dtype, device: torch.device, defined: Sequence[str] = ()) -> ctypes.CDLL | None:
     """The library of `NAME.c` for numbers of `dtype`; None where it cannot be had, or not be used."""
-    if device.type != "cpu" or dtype not in _NUMBERS or os.environ.get(SWITCH, "1") == "0":
+    if not _wanted or device.type != "cpu" or dtype not in _NUMBERS or os.environ.get(SWITCH, "1") == "0":
         return None
     return _opened(name, (*_NUMBERS[dtype], *defined))
 
 
-def switch_off() -> None:
-    """Leave this process's work to torch's own operations."""
-    os.environ[SWITCH] = "0"
+def use_kernels(wanted: bool) -> None:
+    """Whether this process computes with them from now on, where they can be had."""
+    global _wanted
+    _wanted = wanted
 
 
 @functools.cache
