@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tests.learn.batches_by_hand import batch, sample
 from tests.tiny import FAMILIES, Family, tiny_folder, tiny_model
@@ -22,6 +24,7 @@ from banty.learn.batches import micro_batches, pack
 from banty.learn.head import token_logprobs
 from banty.learn.learner import TorchLearner
 from banty.models.loading import LanguageModel, LoraSpec, load_model
+from banty.models.tree import token_tree
 from banty.policies.engine import LocalEngine, TokenRequest
 from banty.records import AGGREGATIONS, OptimizerSpec, PolicyLoss, SamplingParams, SupervisedLoss, TrainingSample
 
@@ -384,13 +387,23 @@ def test_micro_batches_keep_the_budget_and_lose_nobody() -> None:
         micro_batches([unlike[0], rng.integers(0, 300, 11)], 10)
 
 
+@given(
+    st.lists(st.lists(st.sampled_from([0, 1]), min_size=1, max_size=40), min_size=1, max_size=20),
+    st.sampled_from([1, 3, 8]),
+)
+def test_no_micro_batchs_tree_has_more_tokens_than_the_budget(rows: list[list[int]], least_saved: int) -> None:
+    sequences = [np.array([7, *row]) for row in rows]
+    for group in micro_batches(sequences, 60, least_saved):
+        assert len(token_tree([sequences[place] for place in group], least_saved).ids) <= 60
+
+
 def test_micro_batches_keep_together_what_begins_alike() -> None:
-    """Two groups of four, mixed: prompts of 100 tokens, 20 of each sample's own, room for one group's tree."""
+    """Two groups of four, mixed: prompts of 100 tokens, 20 of each sample's own, room for no more than one group."""
     rng = np.random.default_rng(0)
     prompts = [rng.integers(0, 300, 100) for _ in range(2)]
     mixed = [np.concatenate([prompts[place % 2], [place], rng.integers(0, 300, 19)]) for place in range(8)]
-    assert sorted(micro_batches(mixed, 180)) == [[0, 2, 4, 6], [1, 3, 5, 7]]
-    assert len(micro_batches(mixed, 180, least_saved=1000)) == 8
+    assert sorted(micro_batches(mixed, 380)) == [[0, 2, 4, 6], [1, 3, 5, 7]]
+    assert len(micro_batches(mixed, 230, least_saved=1000)) == 8
 
 
 def test_a_checkpoint_of_another_shape_is_refused_and_changes_nothing(tmp_path: Path) -> None:

@@ -340,12 +340,15 @@ def test_a_tick_that_fails_fails_its_answers_and_no_later_ones(monkeypatch: pyte
     async def story() -> None:
         monkeypatch.setattr(engine, "_run", broken)
         results = await asyncio.gather(
-            *(engine.generate(request(name, range(10, 30))) for name in "ab"), return_exceptions=True
+            *(engine.generate(request(name, range(10, 30))) for name in "abcde"), return_exceptions=True
         )
-        assert [str(result) for result in results] == ["out of memory"] * 2
+        assert [str(result) for result in results] == ["out of memory"] * 5
         monkeypatch.setattr(engine, "_run", whole)
-        again = request("a", range(10, 30))
-        assert list((await engine.generate(again)).ids) == expected(engine.model, again)[0]
+        for again in (request(name, range(10, 30)) for name in "aecdb"):
+            assert list((await engine.generate(again)).ids) == expected(engine.model, again)[0]
+        engine.load(1)
+        for again in (request(name, range(10, 30)) for name in "eabcd"):
+            assert list((await engine.generate(again)).ids) == expected(engine.model, again)[0]
 
     run(story())
 

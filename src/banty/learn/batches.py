@@ -40,7 +40,8 @@ def micro_batches(
                 "learner.micro_batch_tokens, or shorten episodes (train.max_tokens, train.max_turns)"
             )
         saved = common_length(sequences[groups[-1][-1]], sequences[place]) if groups else 0
-        more = length - (saved if saved >= least_saved else 0)  # at most: the rest of the group may share more
+        # At most: behind a shorter beginning that more of them share, the rest of this one may not be worth a branch.
+        more = length - max(saved - least_saved + 1, 0)
         if more > room:
             groups.append([])
             more, room = length, budget

@@ -234,7 +234,9 @@ class TorchLearner:
                     f"rollout {sample.rollout_id} was sampled at temperature {sample.temperature:g}, under which "
                     "logprobs have no gradient; train on samples drawn at one above 0"
                 )
-            if len(sample.token_ids) and int(sample.token_ids.max()) >= rows:
+            if not len(sample.token_ids):
+                raise InputError(f"a sample of {sample.rollout_id} has no tokens; leave it out")
+            if int(sample.token_ids.max()) >= rows:
                 raise InputError(
                     f"rollout {sample.rollout_id} has token id {int(sample.token_ids.max())}, and {self.model.name} "
                     f"knows {rows}; these rollouts are of a model with another tokenizer"

@@ -254,6 +254,8 @@ def _check_family(base: str, config: Any) -> None:
     text = getattr(config, "text_config", config)
     if "sliding_attention" in (getattr(text, "layer_types", None) or ()):
         raise InputError(f"{base} uses sliding-window attention, which is not supported; set use_sliding_window=false")
+    if getattr(text, "hidden_act", "silu") != "silu":
+        raise InputError(f"{base} uses the activation {text.hidden_act!r}, and these families are computed with 'silu'")
     rope = (getattr(text, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope not in _STATIC_ROPE:
         raise InputError(

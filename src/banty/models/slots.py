@@ -99,6 +99,7 @@ class Slots:
         if self._model.is_recurrent and length != self.lengths[slot]:
             return False
         self.lengths[slot] = min(length, self.lengths[slot])
+        self._fillings[slot] += 1  # who copied it must not read what comes next
         if slot in self._copied and self._copied[slot].length > length:
             self._copied[slot] = dataclasses.replace(self._copied[slot], length=length)
         return True

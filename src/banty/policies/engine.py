@@ -111,7 +111,7 @@ class _Answer:
 class LocalEngine:
     """Samples from a `LanguageModel`. One event loop at a time; `release` every session.
 
-    `prefill_tokens` bounds what one pass over prompts holds.
+    `prefill_tokens` bounds what one pass over prompts holds; short prompts share a pass with those who sample.
     """
 
     def __init__(self, model: LanguageModel, *, name: str = "local", prefill_tokens: int = 4096) -> None:
@@ -309,7 +309,7 @@ class LocalEngine:
         for answer, (_, ids) in zip(answers, jobs, strict=True):
             answer.computed = len(ids)
             _session(answer).held = list(answer.request.ids)
-        little = sum(len(ids) for _, ids in jobs) <= MOST_TOLD
+        little = sum(len(ids) for _, ids in jobs) <= min(MOST_TOLD, self._prefill_tokens)
         if little and self._slots.kernel is not None and not self.model.is_recurrent:
             return [_Told(answer, slot, ids) for answer, (slot, ids) in zip(answers, jobs, strict=True)]
         self._prefill(self._slots, jobs, list(answers))
@@ -325,7 +325,6 @@ class LocalEngine:
         if common and self._slots.cut(session.slot, common):
             session.held = session.held[:common]
             return True
-        self._slots.clear(session.slot)
         session.held = []
         return False
 

@@ -71,12 +71,13 @@ def _built(compiler: str, name: str, defined: tuple[str, ...]) -> Path:
 @functools.cache
 def _folder() -> Path:
     """Where what was compiled is kept: the user's own cache."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "banty"
     try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "banty"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
+        held = folder.stat()
+        if os.access(folder, os.W_OK) and held.st_uid == os.getuid() and not held.st_mode & 0o022:
             return folder
-    except OSError:
+    except (OSError, RuntimeError):  # a user without a home, as in a container
         pass
     return Path(tempfile.mkdtemp(prefix="banty-"))  # a new one: what lies in a shared place may be anybody's
 

@@ -1,6 +1,6 @@
 /* What stands between the matrix products of a layer: norms, rotary positions and the gated unit, forward and backward,
-   each in one pass over memory, where a chain of tensor operations makes ten. Rows are divided among threads in order,
-   so results depend on the number of threads alone, and only in the gradients of weights. */
+   each in one pass over memory, where a chain of tensor operations makes ten. Rows are divided among threads in order:
+   results depend on the number of threads, and on nothing else. */
 
 #include "numbers.h"
 

@@ -58,6 +58,9 @@ def gated(gate: Tensor, up: Tensor) -> Tensor:
 
 def _normed(x: Tensor, weight: Tensor, eps: float, cos: Tensor | None, sin: Tensor | None) -> tuple[Tensor, Tensor]:
     sizes = _sizes(x, cos)
+    for one in (weight, *(() if cos is None or sin is None else (cos, sin))):
+        assert one.dtype == x.dtype, "the kernel reads numbers of one type"
+        assert one.is_contiguous()
     y, scales = torch.empty_like(x), torch.empty(x.shape[:-1], dtype=torch.float32)
     angles = (x, x) if cos is None or sin is None else (cos, sin)
     library(x).norm(*(one.data_ptr() for one in (x, weight, *angles, y, scales)), *sizes, eps)
