@@ -408,6 +408,7 @@ DYNAMIC = {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "f
         (lambda folder: (folder / "config.json").write_text("{"), "has no configuration that can be read: .*JSON"),
         (_config(model_type="unheard-of"), "has no configuration that can be read: .*`unheard-of`"),
         (_config(model_type="llama"), "is a 'llama' model; .*know qwen3, .*OpenAI-compatible server"),
+        (_config(hidden_act="gelu"), "activation 'gelu', and these families are computed with 'silu'"),
         (_config(**SLIDING), "sliding-window attention, which is not supported; set use_sliding_window=false"),
         (_config(**DYNAMIC), "rope_type 'dynamic', whose angles change with length; known are default, .*yarn"),
         (_config(**DEEPER), r"lacks 11 weights, such as model\.layers\.4\.\S+; copy the folder again"),

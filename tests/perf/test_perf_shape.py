@@ -98,16 +98,16 @@ def test_a_damaged_note_of_a_machine_is_refused(noted: dict[str, Any]) -> None:
 
 
 def test_usage_adds_up_and_is_taken_apart() -> None:
-    before, more = Usage(1.0, 2, 3, 4.0, 5.0, 6.0, 7.0), Usage(0.5, 1, 1, 1.0, 1.0, 1.0, 1.0)
+    before, more = Usage(1.0, 2, 3, 4, 5, 6, 7), Usage(0.5, 1, 1, 1, 1, 1, 1)
     assert usage_since({"train": before + more, "score": more}, {"train": before}) == {"train": more, "score": more}
-    assert (more.flops, more.bytes) == (2.0, 2.0)
+    assert (more.flops, more.bytes) == (2, 2)
 
 
 def shares(step_s: float = 10.0, rows: int = 8) -> Any:
-    machine = Machine("toy", flops_s=1.0, bytes_s=1e9)
+    machine = Machine("toy", flops_s=10.0, bytes_s=1e9)
     used = {
-        "decode": Usage(seconds=5.0, tokens=10 * rows, passes=10, linear_flops=1.0),
-        "train": Usage(seconds=3.0, tokens=100, passes=1, linear_flops=2.7),
+        "decode": Usage(seconds=5.0, tokens=10 * rows, passes=10, linear_flops=10),
+        "train": Usage(seconds=3.0, tokens=100, passes=1, linear_flops=27),
         "environment": Usage(seconds=1.0),
     }
     return phase_shares(used, machine, step_s)

@@ -50,8 +50,8 @@ def shares_of(rows: Sequence[Mapping[str, Any]], machine: Machine) -> list[Phase
     used: dict[str, Usage] = {}
     for row in rows:
         for phase in (*COMPUTED, *_WAITED, "publish", "store"):
-            counted = {name: _number(row, f"perf/{phase}_{name}") for name in _COUNTERS}
-            used[phase] = used.get(phase, Usage()) + Usage(_number(row, f"time/{phase}_s"), **counted)  # type: ignore[arg-type]
+            counted = {name: int(_number(row, f"perf/{phase}_{name}")) for name in _COUNTERS}
+            used[phase] = used.get(phase, Usage()) + Usage(_number(row, f"time/{phase}_s"), **counted)
     if not any(one.tokens for one in used.values()):
         return []
     total = {

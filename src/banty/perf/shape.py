@@ -46,10 +46,10 @@ class Shape:
         return Usage(
             tokens=tokens,
             passes=passes,
-            linear_flops=2.0 * self.linear * tokens + 2.0 * self.head * drawn,
-            linear_bytes=float(passes * (self.stored + self.head) * self.width),
-            mixing_flops=float(self.mixing * pairs),
-            mixing_bytes=float(self.kept_bytes * (kept + tokens) + 2 * self.state_bytes * rows),
+            linear_flops=2 * (self.linear * tokens + self.head * drawn),
+            linear_bytes=passes * (self.stored + self.head) * self.width,
+            mixing_flops=self.mixing * pairs,
+            mixing_bytes=self.kept_bytes * (kept + tokens) + 2 * self.state_bytes * rows,
         )
 
     def gradient(
@@ -58,15 +58,15 @@ class Shape:
         """What a gradient over `tokens`, of which `trained` have a loss, has to do: two products forward and four
         backward (two where only an adapter is trained), the forward pass once more with `recompute`; the head's logits
         are made twice. Attention has two products forward and five backward."""
-        products = (6.0 if whole else 4.0) + (2.0 if recompute else 0.0)
-        mixing = 3.5 + (1.0 if recompute else 0.0)
+        products = (6 if whole else 4) + (2 if recompute else 0)
+        halves = 7 + (2 if recompute else 0)  # of a forward pass
         return Usage(
             tokens=tokens,
             passes=passes,
-            linear_flops=products * self.linear * tokens + 8.0 * self.head * trained,
-            linear_bytes=float(3 * passes * (self.stored + self.head) * self.width),
-            mixing_flops=mixing * self.mixing * pairs,
-            mixing_bytes=3.0 * self.kept_bytes * tokens,
+            linear_flops=products * self.linear * tokens + 8 * self.head * trained,
+            linear_bytes=3 * passes * (self.stored + self.head) * self.width,
+            mixing_flops=halves * self.mixing * pairs // 2,
+            mixing_bytes=3 * self.kept_bytes * tokens,
         )
 
 

@@ -11,22 +11,25 @@ from typing import Protocol, runtime_checkable
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Seconds, tokens, passes over the weights, and what those needed at least: floating-point operations (a
-    multiplication and an addition are two) and bytes moved, of the linear maps and of the attention between tokens."""
+    multiplication and an addition are two) and bytes moved, of the linear maps and of the attention between tokens.
+
+    Whole numbers: what is counted up and taken apart again is the same in every run.
+    """
 
     seconds: float = 0.0
     tokens: int = 0
     passes: int = 0
-    linear_flops: float = 0.0
-    linear_bytes: float = 0.0
-    mixing_flops: float = 0.0
-    mixing_bytes: float = 0.0
+    linear_flops: int = 0
+    linear_bytes: int = 0
+    mixing_flops: int = 0
+    mixing_bytes: int = 0
 
     @property
-    def flops(self) -> float:
+    def flops(self) -> int:
         return self.linear_flops + self.mixing_flops
 
     @property
-    def bytes(self) -> float:
+    def bytes(self) -> int:
         return self.linear_bytes + self.mixing_bytes
 
     def __add__(self, other: Usage) -> Usage:
@@ -46,10 +49,10 @@ class Usage:
             self.seconds * share,
             round(self.tokens * share),
             round(self.passes * share),
-            self.linear_flops * share,
-            self.linear_bytes * share,
-            self.mixing_flops * share,
-            self.mixing_bytes * share,
+            round(self.linear_flops * share),
+            round(self.linear_bytes * share),
+            round(self.mixing_flops * share),
+            round(self.mixing_bytes * share),
         )
 
     def __neg__(self) -> Usage:

@@ -464,8 +464,9 @@ class LocalEngine:
         used = self.shape.forward(num_tokens, mixer.num_pairs, drawn, mixer.num_kept, mixer.num_jobs)
         if self._phase == "decode":  # the time of a shared pass is divided by tokens
             share = prompts / max(num_tokens, 1)
-            self._used["prefill"] += replace(used * share, seconds=spent * share, passes=0)
-            self._used["decode"] += replace(used * (1.0 - share), seconds=-spent * share, passes=1)
+            told = replace(used * share, seconds=spent * share, passes=0)
+            self._used["prefill"] += told
+            self._used["decode"] += used - told
         else:
             self._used["prefill"] += used
         mixer.advance()
