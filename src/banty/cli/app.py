@@ -238,6 +238,8 @@ def evaluate(
         _print_json(card.data)
         return
     show.show_card(Console(), card)
+    if told := speed_sentence(folder):
+        print(f"speed: {told}")
     print(f"card: {folder / 'card.json'}")
 
 

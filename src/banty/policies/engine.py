@@ -24,7 +24,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from banty.errors import BudgetExhausted, InputError
-from banty.models.forward import hidden_states
 from banty.models.loading import LanguageModel
 from banty.models.slots import Grid, Slots, Stream
 from banty.models.threads import Pace
@@ -85,6 +84,15 @@ class _Told:
     answer: _Answer
     slot: int
     ids: Sequence[int]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Tokens to compute in a slot, and the job's place among those it came with."""
+
+    slot: int
+    ids: Sequence[int]
+    place: int
 
 
 @dataclass(eq=False)
@@ -303,13 +311,16 @@ class LocalEngine:
         fresh = [answer for answer in answers if not self._resume(answer)]
         if fresh:
             self._share_prefixes([answer.request.ids for answer in fresh])
+            longest = max(len(answer.request.ids) for answer in fresh)
+            self._slots.reserve(_row_bucket(len(self._sessions) + len(fresh)), longest)
         for answer in fresh:
             self._begin(answer)
         jobs = [(_session(answer).slot, answer.request.ids[len(_session(answer).held) :]) for answer in answers]
         for answer, (_, ids) in zip(answers, jobs, strict=True):
             answer.computed = len(ids)
             _session(answer).held = list(answer.request.ids)
-        little = sum(len(ids) for _, ids in jobs) <= min(MOST_TOLD, self._prefill_tokens)
+        most = self._prefill_tokens if self._slots.decoder else min(MOST_TOLD, self._prefill_tokens)
+        little = sum(len(ids) for _, ids in jobs) <= most
         if little and self._slots.kernel is not None and not self.model.is_recurrent:
             return [_Told(answer, slot, ids) for answer, (slot, ids) in zip(answers, jobs, strict=True)]
         self._prefill(self._slots, jobs, list(answers))
@@ -376,24 +387,44 @@ class LocalEngine:
     def _prefill(
         self, slots: Slots, jobs: Sequence[tuple[int, Sequence[int]]], answers: Sequence[_Answer] | None = None
     ) -> None:
-        """Compute each job's ids in its slot, in batches of like length; with `answers`, sample their first tokens."""
-        left = [(slot, ids, place) for place, (slot, ids) in enumerate(jobs)]
+        """Compute each job's ids in its slot; with `answers`, sample their first tokens."""
+        left = [_Job(slot, ids, place) for place, (slot, ids) in enumerate(jobs)]
+        layers = _layers(answers or ())
         while left:
-            left.sort(key=lambda job: (-len(job[1]), job[2]))
-            width = min(_width_bucket(len(left[0][1])), self._prefill_tokens)
-            num_rows = max(self._prefill_tokens // width, 1)
-            batch, left = left[:num_rows], left[num_rows:]
-            rows = [slot for slot, _, _ in batch]
-            pieces = [list(ids[:width]) for _, ids, _ in batch]
-            filler = _row_bucket(len(rows)) - len(rows)
-            rows += [slots.scratch] * filler
-            pieces += [[] for _ in range(filler)]
-            hidden, features = self._run_grid(slots, rows, pieces, width, _layers(answers or ()))
-            left += [(slot, ids[width:], place) for slot, ids, place in batch if len(ids) > width]
-            done = [row for row, (_, ids, _) in enumerate(batch) if len(ids) <= width]
+            if slots.decoder is not None:
+                batch, left = _filled(left, self._prefill_tokens)
+                hidden, features, ends = self._run_stream(slots, batch, layers)
+            else:
+                batch, left = _alike(left, self._prefill_tokens)
+                hidden, features, ends = self._run_batch(slots, batch, layers)
+            unfinished = {job.place for job in left}
+            done = [row for row, job in enumerate(batch) if job.place not in unfinished]
             if answers is not None and done:
-                ends = [row * width + len(batch[row][1]) - 1 for row in done]
-                self._draw([answers[batch[row][2]] for row in done], hidden, features, ends)
+                self._draw([answers[batch[row].place] for row in done], hidden, features, [ends[row] for row in done])
+
+    def _run_batch(
+        self, slots: Slots, batch: Sequence[_Job], layers: Sequence[int]
+    ) -> tuple[Tensor, list[Tensor], list[int]]:
+        """A pass of torch over jobs of like length, a row each; also where each job ends in what it gives."""
+        width = max(_width_bucket(len(job.ids)) for job in batch)
+        filler = _row_bucket(len(batch)) - len(batch)
+        rows = [*(job.slot for job in batch), *[slots.scratch] * filler]
+        pieces = [*(job.ids for job in batch), *([] for _ in range(filler))]
+        hidden, features = self._run_grid(slots, rows, pieces, width, layers)
+        return hidden, features, [row * width + len(job.ids) - 1 for row, job in enumerate(batch)]
+
+    def _run_stream(
+        self, slots: Slots, jobs: Sequence[_Job], layers: Sequence[int], sampled: int = 0
+    ) -> tuple[Tensor, list[Tensor], list[int]]:
+        """A pass of the kernel over jobs one behind another, `sampled` of whose tokens were; also where each job
+        ends."""
+        ids = [token for job in jobs for token in job.ids]
+        size = _row_bucket(len(ids))
+        mixer = Stream(slots, [(job.slot, len(job.ids)) for job in jobs], size)
+        padded = torch.tensor([*ids, *[0] * (size - len(ids))])
+        drawn = len(jobs) if slots is self._slots else 0
+        hidden, features = self._run(padded, mixer, layers, drawn, len(ids) - sampled)
+        return hidden, features, [end - 1 for end in itertools.accumulate(len(job.ids) for job in jobs)]
 
     # Tokens.
 
@@ -401,18 +432,12 @@ class LocalEngine:
         """One pass of the kernel over the last token of each answer and what new ones are told; each draws the next."""
         for answer in answers:
             _session(answer).held.append(answer.sampled[-1])
-        jobs = sorted(
-            (*(_Told(answer, _session(answer).slot, answer.sampled[-1:]) for answer in answers), *told),
-            key=lambda job: job.slot,
-        )
-        ids = [token for job in jobs for token in job.ids]
-        size = _row_bucket(len(ids))
-        mixer = Stream(self._slots, [(job.slot, len(job.ids)) for job in jobs], size)
-        prompts = sum(len(job.ids) for job in told)
-        padded = torch.tensor([*ids, *[0] * (size - len(ids))])
-        hidden, features = self._run(padded, mixer, _layers([job.answer for job in jobs]), len(jobs), prompts)
-        ends = [end - 1 for end in itertools.accumulate(len(job.ids) for job in jobs)]
-        self._draw([job.answer for job in jobs], hidden, features, ends)
+        own = [_Told(answer, _session(answer).slot, answer.sampled[-1:]) for answer in answers]
+        both = sorted((*own, *told), key=lambda job: job.slot)
+        jobs = [_Job(job.slot, job.ids, place) for place, job in enumerate(both)]
+        layers = _layers([job.answer for job in both])
+        hidden, features, ends = self._run_stream(self._slots, jobs, layers, sampled=len(own))
+        self._draw([job.answer for job in both], hidden, features, ends)
 
     def _decode(self, answers: Sequence[_Answer]) -> None:
         """The same for one token each, by torch, which reads keys in place only where they lie at the beginning."""
@@ -455,9 +480,10 @@ class LocalEngine:
     ) -> tuple[Tensor, list[Tensor]]:
         """A pass; `drawn` of its tokens are followed by a sampled one, and `prompts` were told, not sampled."""
         began = time.perf_counter()
-        hidden, features = hidden_states(self.model, ids, mixer, layers=layers)
+        hidden, features = mixer.hidden_states(ids, layers)
         spent = time.perf_counter() - began
-        if self.model.device.type == "cpu" and self._pace.is_lost(ids.numel(), spent):
+        kind = (ids.numel(), mixer.num_pairs.bit_length())  # as many tokens, and about as much to see
+        if self.model.device.type == "cpu" and self._pace.is_lost(kind, spent):
             self.lost_pace = True
             torch.set_num_threads(1)  # of the thread that ticks
         num_tokens = mixer.num_tokens
@@ -502,6 +528,28 @@ def _session(answer: _Answer) -> _Session:
 
 def _layers(answers: Sequence[_Answer]) -> list[int]:
     return sorted({layer for answer in answers for layer in answer.request.feature_layers})
+
+
+def _filled(jobs: Sequence[_Job], most: int) -> tuple[list[_Job], list[_Job]]:
+    """The first `most` tokens of jobs, the last of which may be cut, and what is left."""
+    taken: list[_Job] = []
+    for number, job in enumerate(jobs):
+        if len(job.ids) > most:
+            rest = replace(job, ids=job.ids[most:])
+            return [*taken, *([replace(job, ids=job.ids[:most])] if most else [])], [rest, *jobs[number + 1 :]]
+        taken.append(job)
+        most -= len(job.ids)
+    return taken, []
+
+
+def _alike(jobs: Sequence[_Job], most: int) -> tuple[list[_Job], list[_Job]]:
+    """A batch of the longest jobs, as many as fit into `most` tokens at the longest's width, and what is left."""
+    ordered = sorted(jobs, key=lambda job: (-len(job.ids), job.place))
+    width = min(_width_bucket(len(ordered[0].ids)), most)
+    num_rows = max(most // width, 1)
+    batch = [replace(job, ids=job.ids[:width]) for job in ordered[:num_rows]]
+    cut = [replace(job, ids=job.ids[width:]) for job in ordered[:num_rows] if len(job.ids) > width]
+    return batch, [*ordered[num_rows:], *cut]
 
 
 def _row_bucket(count: int) -> int:

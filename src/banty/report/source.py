@@ -30,13 +30,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Source:
-    """A folder's contents. `single` is the card of a plain evaluation; `notes` say what could not be read."""
+    """A folder's contents. `rows` are the metrics of training steps, `sittings` those of an
+    evaluation; `single` is the card of a plain evaluation; `notes` say what could not be read."""
 
     path: Path
     kind: str
     recipe: Mapping[str, Any]
     manifest: Mapping[str, Any]
     rows: tuple[Mapping[str, Any], ...] = ()
+    sittings: tuple[Mapping[str, Any], ...] = ()
     single: Card | None = None
     main: Evaluation = Evaluation("")
     further: tuple[Evaluation, ...] = ()
@@ -128,7 +130,8 @@ def read_source(folder: Path) -> Source:
         kind=kind,
         recipe=recipe,
         manifest=manifest,
-        rows=tuple(rows),
+        rows=() if kind == "eval" else tuple(rows),
+        sittings=tuple(rows) if kind == "eval" else (),
         single=single,
         main=_evaluation(folder, "", notes),
         further=tuple(_evaluation(folder, name, notes) for name in _further_names(folder)),

@@ -29,7 +29,7 @@ from banty.records import (
     derive,
     generator,
 )
-from banty.rollout import Cast, Store, collect, group_rollouts, plan_groups
+from banty.rollout import Cast, Store, collect, group_rollouts, plan_groups, waited_s
 from banty.runs import RunFolder
 from banty.train.checkpoints import restore, save_checkpoint
 from banty.train.recipe import TrainBlock
@@ -257,16 +257,6 @@ def sampling_metrics(batch: Batch) -> Metrics:
         "group/set_aside": len(batch.groups) - len(batch.kept),
         "group/sampling_rounds": batch.rounds,
         **{f"status/{name}": count for name, count in sorted(causes.items())},
-    }
-
-
-def waited_s(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """Seconds in which episodes waited for their environment, and for simulated users and judges, all added up: of
-    episodes that ran at the same time, more than the clock shows."""
-    turns = [turn for rollout in rollouts for turn in rollout.turns]
-    return {
-        "environment": sum(turn.env_s for turn in turns),
-        "user": sum(turn.policy_s for turn in turns if turn.actor != "agent"),
     }
 
 
