@@ -144,6 +144,7 @@ def run_training(
                 trainee.learner,
                 run,
                 on_step,
+                credit=recipe.credit,
                 loss=recipe.loss,
                 machine=machine_of(run.path),
             )

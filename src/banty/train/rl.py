@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from banty.credit import ESTIMATORS, Credit, GroupRewards
+from banty.credit import BatchEstimator, Credit, CreditSpec, credit_metrics, estimator_of, turns_of
 from banty.errors import InputError, TrainingStopped
 from banty.perf import Machine, PhaseMeter
 from banty.records import (
@@ -35,7 +35,6 @@ from banty.train.checkpoints import restore, save_checkpoint
 from banty.train.recipe import TrainBlock
 from banty.train.samples import group_rewards, overlong_penalty, pack_group
 
-Estimator = Callable[[GroupRewards], Credit]
 Metrics = dict[str, float | int | None]
 
 
@@ -74,6 +73,7 @@ async def train_rl(
     run: RunFolder,
     on_step: Callable[[StepReport], None] | None = None,
     *,
+    credit: CreditSpec | None = None,
     loss: PolicyLoss | None = None,
     machine: Machine | None = None,
 ) -> None:
@@ -86,7 +86,7 @@ async def train_rl(
     block.check()
     check_tasks(block, taskset, split)
     loss = loss or PolicyLoss()
-    estimator = ESTIMATORS[block.estimator]
+    estimator = estimator_of(credit or CreditSpec())
     first, place = restore(run, learner, {"next_task": 0})
     policy.load(learner.publish())
     store = Store(run.rollouts)
@@ -98,13 +98,20 @@ async def train_rl(
         with clock.phase("sample"):
             batch = await _sample(block, taskset, split, policy, estimator, step, place["next_task"])
         place["next_task"] += batch.num_tasks
-        samples = credit_groups(batch.kept, estimator, block)
+        given = _credit(batch.kept, estimator, block)
+        samples = pack_groups(batch.kept, given, block)
         update = _update(block, learner, samples, loss, step, clock)
         with clock.phase("publish"):
             policy.load(learner.publish())
         with clock.phase("store"):
             store.write(f"step-{step:06d}", batch.rollouts)
-        metrics = {**step_metrics(batch.groups, samples), **sampling_metrics(batch), **update, **clock.metrics()}
+        metrics = {
+            **step_metrics(batch.groups, samples),
+            **sampling_metrics(batch),
+            **_credit_metrics(batch.kept, given),
+            **update,
+            **clock.metrics(),
+        }
         metrics["time/last_checkpoint_s"] = checkpoint_s
         metrics |= meter.metrics({**waited_s(batch.rollouts), "publish": clock.spent("publish")})
         _check_some_scored(batch.groups, step)
@@ -122,7 +129,7 @@ async def _sample(
     taskset: Taskset,
     split: str,
     policy: Policy,
-    estimator: Estimator,
+    estimator: BatchEstimator,
     step: int,
     next_task: int,
 ) -> Batch:
@@ -146,9 +153,9 @@ async def _sample(
     return batch
 
 
-def teaches(group: Group, estimator: Estimator, block: TrainBlock) -> bool:
+def teaches(group: Group, estimator: BatchEstimator, block: TrainBlock) -> bool:
     """Whether any turn of a group gets an advantage that is not 0, and is trained on."""
-    credit = _credit(group, estimator, block)
+    (credit,) = _credit([group], estimator, block)
     return any(
         np.any(advantages)
         for rollout, advantages in zip(group.scored, credit.advantages, strict=True)
@@ -205,13 +212,18 @@ def _check_some_scored(groups: Sequence[Group], step: int) -> None:
 
 
 def credit_groups(
-    groups: Sequence[Group], estimator: Estimator, block: TrainBlock | None = None
+    groups: Sequence[Group], estimator: BatchEstimator, block: TrainBlock | None = None
 ) -> list[TrainingSample]:
     """The training samples of all groups under an estimator, and what `block` says of episodes that ran into a cap."""
     block = block or TrainBlock()
+    return pack_groups(groups, _credit(groups, estimator, block), block)
+
+
+def pack_groups(groups: Sequence[Group], credits: Sequence[Credit], block: TrainBlock) -> list[TrainingSample]:
+    """The training samples of groups and their credit; those of cut episodes only if `block` keeps them."""
     samples: list[TrainingSample] = []
-    for group in groups:
-        packed = pack_group(group, _credit(group, estimator, block))
+    for group, credit in zip(groups, credits, strict=True):
+        packed = pack_group(group, credit)
         if block.truncated == "mask":
             cut = {rollout.rollout_id for rollout in group.scored if rollout.status == "truncated"}
             packed = [sample for sample in packed if sample.rollout_id not in cut]
@@ -219,12 +231,17 @@ def credit_groups(
     return samples
 
 
-def _credit(group: Group, estimator: Estimator, block: TrainBlock) -> Credit:
+def _credit(groups: Sequence[Group], estimator: BatchEstimator, block: TrainBlock) -> list[Credit]:
     def shaping(rollout: Rollout) -> float:
         sampled = sum(turn.sampled_tokens for turn in rollout.agent_turns)
         return overlong_penalty(sampled, block.max_tokens, block.overlong_buffer, block.overlong_penalty)
 
-    return estimator(group_rewards(group, shaping))
+    return estimator([group_rewards(group, shaping) for group in groups])
+
+
+def _credit_metrics(groups: Sequence[Group], credits: Sequence[Credit]) -> Metrics:
+    rewards = [group_rewards(group) for group in groups]
+    return dict(credit_metrics(turns_of(rewards, credits), rewards))
 
 
 def step_metrics(groups: Sequence[Group], samples: Sequence[TrainingSample]) -> Metrics:
