@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from banty.credit import grpo
+from banty.credit import CreditSpec, estimator_of
 from banty.envs import Tasks, ToolEnv, tool
 from banty.records import (
     Capability,
@@ -300,7 +300,7 @@ def after_sampling(rollouts: Sequence[Rollout], repetitions: int) -> Mapping[str
     with tempfile.TemporaryDirectory() as folder:
         for repetition in range(repetitions):
             began = time.perf_counter()
-            credit_groups(group_rollouts(rollouts), grpo)
+            credit_groups(group_rollouts(rollouts), estimator_of(CreditSpec(estimator="grpo")))
             packed = time.perf_counter()
             Store(folder).write(f"step-{repetition:06d}", rollouts)
             stored = time.perf_counter()

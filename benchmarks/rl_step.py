@@ -29,7 +29,7 @@ from benchmarks.fixed_work import ForcedDesk, Work, nano, play, policy_over
 from benchmarks.tables import counts, machine, table
 from benchmarks.trl_steps import PRECISIONS, TrlSteps, missing
 
-from banty.credit import ESTIMATORS
+from banty.credit import CreditSpec, estimator_of
 from banty.learn.learner import TorchLearner
 from banty.records import OptimizerSpec, PolicyLoss
 from banty.rollout import group_rollouts
@@ -60,7 +60,7 @@ class OurSteps:
         self._policy = policy_over(self._model, work)
         self._desk = ForcedDesk(work, self._policy.renderer)
         self._learner = TorchLearner(self._model, OptimizerSpec(learning_rate=1e-6))
-        self._estimator = ESTIMATORS[estimator]
+        self._estimator = estimator_of(CreditSpec(estimator=estimator))
         self._done = 0
 
     def step(self) -> tuple[float, float]:

@@ -417,7 +417,7 @@ def test_an_option_that_cannot_be_gets_one_sentence(
         ("rl", "policy.dtype=float16", "float32"),
         ("rl", "learner.micro_batch_tokens=0", "learner.micro_batch_tokens is 0; it takes at least 1"),
         ("rl", "learner.micro_batch_tokens=10000000000000", "train an adapter (policy.lora_rank)"),
-        ("rl", "train.estimator=guess", "train.estimator is 'guess'"),
+        ("rl", "credit.estimator=guess", "credit.estimator is 'guess'"),
         ("sft", "policy.type=habits", "policy.type is 'habits'"),
         ("sft", "data.rollouts=[]", "data names nothing to imitate"),
         ("sft", "train.batch_size=0", "train.batch_size is 0"),

@@ -32,10 +32,10 @@ eval.num_tasks = 8
 eval.num_trials = 2
 
 [arms.rloo]
-set.train.estimator = "rloo"
+set.credit.estimator = "rloo"
 
 [arms.grpo]
-set = {{"train.estimator" = "grpo"}}
+set = {{"credit.estimator" = "grpo"}}
 """
 
 
@@ -102,7 +102,7 @@ def test_a_cell_is_an_ordinary_run(whole: tuple[Path, subprocess.CompletedProces
     run = folder / "runs/tiny/grpo/seed-1"
     sets = ["train.steps=3", "train.tasks_per_step=4", "eval.num_tasks=8", "eval.num_trials=2", "policy.threads=1"]
     recipe = str(ROOT / "recipes/habits.toml")
-    alone = banty("train", recipe, *sets, "train.estimator=grpo", "--seed", "1", "--out", "alone", cwd=tmp_path)
+    alone = banty("train", recipe, *sets, "credit.estimator=grpo", "--seed", "1", "--out", "alone", cwd=tmp_path)
     assert alone.returncode == 0, alone.stderr
     weights = "weights/habits.json"
     assert (run / weights).read_bytes() == (tmp_path / "alone" / weights).read_bytes()
@@ -272,7 +272,7 @@ def test_a_committed_experiment_is_frozen_at_its_commit(tmp_path: Path) -> None:
         (("train.steps = 3", "policy.threads = 3"), (), "--jobs says how many cells run at once"),
         (("[set]", "[set]\npolicy = 3"), (), "arms.rloo: policy takes a table, got 3"),
         (("train.steps = 3", "train.steps.x = 3"), (), "arms.rloo: steps is set to a table"),
-        (('= "grpo"', '= "best"'), (), "arms.grpo: train.estimator is 'best'; known are rloo"),
+        (('= "grpo"', '= "best"'), (), "arms.grpo: credit.estimator is 'best'; known are rloo"),
         (
             ("eval.num_tasks = 8", "eval.num_tasks = 99999"),
             ("--dry-run",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from banty.credit import ESTIMATORS, Credit, GroupRewards, grpo, rloo
+from banty.credit import ESTIMATORS, Credit, CreditSpec, GroupRewards, estimator_of, grpo, rloo
 
 F1_TOLERANCE = 2e-5
 REWARDS = st.lists(st.integers(-40, 40).map(lambda n: n / 4), min_size=1, max_size=9)
@@ -53,8 +54,9 @@ def test_fixture_f1(
 
 
 def test_recipes_name_the_estimators() -> None:
-    assert ESTIMATORS["rloo"] is rloo
-    assert ESTIMATORS["grpo"] is grpo  # whose own default is ddof 1
+    for name, estimator in (("rloo", rloo), ("grpo", grpo)):
+        (made,) = estimator_of(CreditSpec(estimator=name))([group_of([1, 0, 0, 1])])
+        assert [turns[0] for turns in made.advantages] == per_rollout(estimator, [1, 0, 0, 1]).tolist()
     assert per_rollout(grpo, [1, 0, 0, 1])[1] == pytest.approx(-0.866024, abs=F1_TOLERANCE)
 
 
@@ -161,8 +163,8 @@ def test_normalised_credit_is_bounded(outcomes: list[float]) -> None:
 
 def test_the_estimators_leave_their_input_as_it_was() -> None:
     rewards = group_of([1.0, 0.0, 0.5])
-    for estimator in ESTIMATORS.values():
-        estimator(rewards)
+    for estimator in ESTIMATORS:
+        estimator_of(CreditSpec(estimator=estimator))([dataclasses.replace(rewards, anchors=[["a"]] * 3)])
     assert rewards.outcomes.tolist() == [1.0, 0.0, 0.5]
 
 

@@ -21,7 +21,7 @@ from numpy.random import Generator
 from tests.toy import ColourDesk, ColourTasks, careless, toy_tokenizer
 
 from banty.chat import Renderer
-from banty.credit import rloo
+from banty.credit import CreditSpec, estimator_of
 from banty.learn.learner import TorchLearner
 from banty.models.loading import LanguageModel, load_model
 from banty.policies.token import TokenPolicy
@@ -137,7 +137,7 @@ def both(request: pytest.FixtureRequest, imitator: tuple[Any, Path], monkeypatch
     cast = Cast(TokenPolicy.of(loaded, max_tokens=max_tokens), params=SamplingParams(temperature=temperature))
     trees = asyncio.run(collect(specs, BluntTasks(), cast, Limits(max_turns=max_turns)))
     rollouts = [tree[0] for tree in trees]
-    samples = credit_groups(group_rollouts(rollouts), rloo)
+    samples = credit_groups(group_rollouts(rollouts), estimator_of(CreditSpec()))
 
     def draws(row: int, turn: int) -> Generator:
         return generator(derive(specs[row].sampler_seed, "sample", "agent", turn), "tokens")

@@ -9,7 +9,7 @@ import pytest
 from banty.errors import InputError
 from banty.sweeps import ranges, read_sweep
 
-GOOD = 'recipe = "../r.toml"\nseeds = 3\n[arms.a]\n[arms.b]\nset.train.estimator = "grpo"\n'
+GOOD = 'recipe = "../r.toml"\nseeds = 3\n[arms.a]\n[arms.b]\nset.credit.estimator = "grpo"\n'
 
 
 def written(folder: Path, text: str) -> Path:
@@ -23,7 +23,7 @@ def test_a_short_file_says_it_all(tmp_path: Path) -> None:
     assert (sweep.name, sweep.baseline, sweep.keep_runs) == ("trial", "a", True)
     assert Path(sweep.recipe) == tmp_path.parent / "r.toml", "the recipe is found beside the file"
     assert sweep.seeds_of("a") == sweep.seeds_of("b") == (0, 1, 2)
-    assert sweep.arms["b"].set == {"train": {"estimator": "grpo"}}
+    assert sweep.arms["b"].set == {"credit": {"estimator": "grpo"}}
 
 
 def test_an_arm_may_have_seeds_of_its_own_and_they_are_sorted(tmp_path: Path) -> None:
@@ -54,8 +54,8 @@ def test_an_arm_may_have_seeds_of_its_own_and_they_are_sorted(tmp_path: Path) ->
         (("[arms.a]", "[arms.a]\nexploratory = true"), "the baseline 'a' is exploratory"),
         (("[arms.a]", '[arms."../a"]'), "'../a' names a folder"),
         (("seeds = 3", 'seeds = 3\nname = "a b"'), "'a b' names a folder"),
-        (('[arms.a]\n[arms.b]\nset.train.estimator = "grpo"', "[arms]"), "it has no arms"),
-        (('[arms.a]\n[arms.b]\nset.train.estimator = "grpo"', "arms = 3"), "arms takes a table"),
+        (('[arms.a]\n[arms.b]\nset.credit.estimator = "grpo"', "[arms]"), "it has no arms"),
+        (('[arms.a]\n[arms.b]\nset.credit.estimator = "grpo"', "arms = 3"), "arms takes a table"),
         (("[arms.a]\n", "[arms]\na = 1\n"), r"arms\.a takes a table"),
     ],
 )

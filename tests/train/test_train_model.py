@@ -13,7 +13,7 @@ from tests.rollouts_by_hand import sample as sample_of
 from tests.toy import TEMPLATE, write_toy
 from tests.train import toy_run
 
-from banty.credit import ESTIMATORS
+from banty.credit import CreditSpec, estimator_of
 from banty.errors import InputError
 from banty.learn.learner import TorchLearner
 from banty.records import OptimizerSpec, PolicyLoss, Rollout, TrainingSample
@@ -54,7 +54,7 @@ def test_stored_tokens_are_what_was_sampled_and_scored(tmp_path: Path) -> None:
     toy_run.train(tmp_path / "run", 1, policy, tasks_per_step=4, rollouts_per_task=4)
     rollouts = list(Store(tmp_path / "run" / "rollouts").read())
     fresh = TorchLearner(toy_run.policy_of(toy_run.warm()).engine.model, OptimizerSpec())
-    samples = credit_groups(group_rollouts(rollouts), ESTIMATORS["rloo"])
+    samples = credit_groups(group_rollouts(rollouts), estimator_of(CreditSpec()))
     assert len(samples) == 16
     for sample, logprobs in zip(samples, fresh.logprobs(samples), strict=True):
         assert np.abs(logprobs - sample.sampler_logprobs).max() < 1e-4
@@ -145,7 +145,7 @@ def test_groups_teach_by_their_advantages(tmp_path: Path) -> None:
     block = TrainBlock()
     for group in group_rollouts(Store(tmp_path / "run" / "rollouts").read()):
         mixed = len({rollout.outcome.success for rollout in group.scored}) == 2
-        assert teaches(group, ESTIMATORS["rloo"], block) == mixed
+        assert teaches(group, estimator_of(CreditSpec()), block) == mixed
 
 
 def test_episodes_that_ran_into_a_cap_can_be_left_out_or_taxed(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_episodes_that_ran_into_a_cap_can_be_left_out_or_taxed(tmp_path: Path) -
     groups = group_rollouts(Store(tmp_path / "run" / "rollouts").read())
     truncated = {one.rollout_id for group in groups for one in group.rollouts if one.status == "truncated"}
     assert truncated
-    rloo = ESTIMATORS["rloo"]
+    rloo = estimator_of(CreditSpec())
     kept = credit_groups(groups, rloo, TrainBlock())
     masked = credit_groups(groups, rloo, TrainBlock(truncated="mask"))
     assert {sample.rollout_id for sample in kept} - {sample.rollout_id for sample in masked} == truncated
@@ -257,7 +257,7 @@ def test_a_template_that_rewrites_history_trains_on_what_was_seen_and_counts_a_r
     assert rewriting.renderer.template_class == "rewrites_on_user"
     toy_run.train(tmp_path / "run", 1, rewriting, tasks_per_step=4, rollouts_per_task=4)
     fresh = TorchLearner(toy_run.policy_of(toy_run.warm()).engine.model, OptimizerSpec())
-    samples = credit_groups(group_rollouts(Store(tmp_path / "run" / "rollouts").read()), ESTIMATORS["rloo"])
+    samples = credit_groups(group_rollouts(Store(tmp_path / "run" / "rollouts").read()), estimator_of(CreditSpec()))
     by_rollout: dict[str, list[TrainingSample]] = {}
     for sample, logprobs in zip(samples, fresh.logprobs(samples), strict=True):
         assert np.abs(logprobs - sample.sampler_logprobs).max() < 1e-4

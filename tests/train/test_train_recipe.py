@@ -66,7 +66,7 @@ def test_the_resolved_recipe_is_json_and_makes_itself_again(tmp_path: Path) -> N
     [
         ("[train]\nstep = 3", r"mine\.toml: train: unknown key 'step'; did you mean 'steps'\?"),
         ("[trian]\nsteps = 3", r"mine\.toml: unknown key 'trian'; did you mean 'train'\?"),
-        ("steps = 3", r"unknown key 'steps'.* Known are env, policy, train, loss, optimizer"),
+        ("steps = 3", r"unknown key 'steps'.* Known are env, policy, train, rewards, credit, loss, optimizer"),
         ("[train]\nqqq = 3", r"unknown key 'qqq'\. Known are steps, tasks_per_step"),
         ('[train]\nsteps = "ten"', r"train: steps takes a whole number, got 'ten'"),
         ("[train]\nsteps = 2.5", r"steps takes a whole number, got 2\.5"),
@@ -89,7 +89,7 @@ def test_the_resolved_recipe_is_json_and_makes_itself_again(tmp_path: Path) -> N
         ("[optimizer]\nlearning_rate = inf", r"learning_rate is inf; it takes a finite number above 0"),
         ("[optimizer]\nlearning_rate = nan", r"learning_rate is nan; it takes a finite number above 0"),
         ("[train]\ntemperature = 0", r"temperature is 0\.0; it takes a finite number above 0"),
-        ('[train]\nestimator = "gae"', r"estimator is 'gae'; known are rloo, grpo"),
+        ('[credit]\nestimator = "gae"', r"estimator is 'gae'; known are rloo, grpo"),
         ("[policy]\nlapse = 1", r"policy\.lapse is 1\.0; it takes a number between 0 and 1, ends excluded"),
         ("[policy]\nlapse = nan", r"policy\.lapse is nan; it takes a number between 0 and 1"),
         ("[policy.lapses]\nlookup = 0", r"policy\.lapses\.lookup is 0\.0; it takes a number between 0 and 1"),
@@ -149,7 +149,8 @@ def test_an_optimizer_state_that_nobody_knows_is_refused_in_code_too() -> None:
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_every_estimator_can_be_asked_for(tmp_path: Path, estimator: str) -> None:
-    assert recipe_from(tmp_path, "", f"train.estimator={estimator}").train.estimator == estimator
+    loss = "[loss]\naggregation = 'constant'"
+    assert recipe_from(tmp_path, loss, f"credit.estimator={estimator}").credit.estimator == estimator
 
 
 def test_a_missing_recipe_is_answered_with_those_there_are(tmp_path: Path) -> None:

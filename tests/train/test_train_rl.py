@@ -16,7 +16,7 @@ import pytest
 from tests.rollouts_by_hand import group, rollout, segment, task, turn
 from tests.train import small_run
 
-from banty.credit import grpo, rloo
+from banty.credit import CreditSpec, estimator_of
 from banty.envs.tasksets import Tasks
 from banty.errors import InputError, StoreError
 from banty.evals import EvalPlan, evaluate
@@ -214,7 +214,7 @@ def test_step_metrics_count_what_they_leave_out() -> None:
     alike = [rollout([turn(0, segment([0], [1]))], False, of=task(1), trial=trial) for trial in range(2)]
     dead = rollout([], cause="infrastructure", of=task(2))
     groups = [group(won, lost, broken), group(*alike), group(dead)]
-    samples = credit_groups(groups, rloo)
+    samples = credit_groups(groups, estimator_of(CreditSpec()))
     assert len(samples) == 4
     assert step_metrics(groups, samples) == {
         "rollout/success": 0.25,
@@ -230,7 +230,7 @@ def test_step_metrics_count_what_they_leave_out() -> None:
 
 def test_an_average_over_no_scored_rollout_is_missing() -> None:
     groups = [group(rollout([], cause="deadline"))]
-    metrics = step_metrics(groups, credit_groups(groups, grpo))
+    metrics = step_metrics(groups, credit_groups(groups, estimator_of(CreditSpec(estimator="grpo"))))
     assert metrics["rollout/success"] is None
     assert metrics["rollout/turns"] is None
     assert metrics["rollout/errored"] == 1
@@ -248,9 +248,9 @@ def start(tmp_path: Path, taskset: Tasks | None = None, split: str = "train", **
     )
 
 
-def test_an_unknown_estimator_is_refused_with_those_there_are(tmp_path: Path) -> None:
+def test_an_unknown_estimator_is_refused_with_those_there_are() -> None:
     with pytest.raises(InputError, match=r"'rloop'.*rloo, grpo"):
-        start(tmp_path, estimator="rloop")
+        estimator_of(CreditSpec(estimator="rloop"))
 
 
 def test_an_unknown_split_is_refused_with_those_there_are(tmp_path: Path) -> None:

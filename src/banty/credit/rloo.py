@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from banty.credit.normalise import mean_of_others
 from banty.credit.types import Credit, GroupRewards, broadcast
 
 
 def rloo(rewards: GroupRewards) -> Credit:
     """A_i = R_i - mean of the others' R. A group of one says nothing about its member: its advantage is 0."""
     outcomes = rewards.outcomes
-    num_rollouts = len(outcomes)
-    if num_rollouts < 2:
-        return broadcast(np.zeros(num_rollouts), rewards)
-    others = (outcomes.sum() - outcomes) / (num_rollouts - 1)
-    return broadcast(outcomes - others, rewards)
+    if len(outcomes) < 2:
+        return broadcast(np.zeros(len(outcomes)), rewards)
+    return broadcast(outcomes - mean_of_others(outcomes), rewards)

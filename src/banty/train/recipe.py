@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from banty.credit import ESTIMATORS
+from banty.credit import CreditSpec
 from banty.errors import InputError
 from banty.records import OptimizerSpec, PolicyLoss, SupervisedLoss
 
@@ -89,7 +89,6 @@ class TrainBlock:
     steps: int = 30
     tasks_per_step: int = 16
     rollouts_per_task: int = 8
-    estimator: str = "rloo"
     epochs: int = 1
     minibatches: int = 1
     old_logprobs: Literal["sampler", "trainer"] = "sampler"
@@ -125,8 +124,34 @@ class TrainBlock:
         _check_seed(self, "train")
         if not 0.0 < self.temperature < math.inf:
             raise InputError(f"train.temperature is {self.temperature}; it takes a finite number above 0")
-        if self.estimator not in ESTIMATORS:
-            raise InputError(f"train.estimator is {self.estimator!r}; known are {', '.join(ESTIMATORS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardsBlock:
+    """What single turns earn beside the outcome: `file` is a packaged reward file's name or a path; empty is nothing.
+
+    Rewards are multiplied with `weight`, which falls linearly to 0 over the first `anneal_steps` steps; with 0 it
+    stays.
+    """
+
+    file: str = ""
+    weight: float = 1.0
+    anneal_steps: int = 0
+
+    def check(self) -> None:
+        """Raises InputError for values that cannot work."""
+        _at_least(self, "rewards", 0, "weight", "anneal_steps")
+        given = {name: getattr(self, name) for name in ("weight", "anneal_steps")}
+        changed = [name for name, value in given.items() if value != getattr(RewardsBlock(), name)]
+        if changed and not self.file:
+            raise InputError(
+                f"rewards.{changed[0]} is {given[changed[0]]}, and rewards.file names no reward file to apply it to"
+            )
+
+    def scale_at(self, step: int) -> float:
+        """What rewards are multiplied with at `step`, from 0."""
+        left = max(1.0 - step / self.anneal_steps, 0.0) if self.anneal_steps else 1.0
+        return self.weight * left
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,11 +184,13 @@ class EvalBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class RLRecipe:
-    """Reinforcement learning: tasks, policy, training, evaluation before and after."""
+    """Reinforcement learning: tasks, policy, training, turn rewards, credit, evaluation before and after."""
 
     env: EnvBlock = field(default_factory=EnvBlock)
     policy: PolicyBlock = field(default_factory=PolicyBlock)
     train: TrainBlock = field(default_factory=TrainBlock)
+    rewards: RewardsBlock = field(default_factory=RewardsBlock)
+    credit: CreditSpec = field(default_factory=CreditSpec)
     loss: PolicyLoss = field(default_factory=PolicyLoss)
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
     learner: LearnerBlock = field(default_factory=LearnerBlock)
@@ -171,9 +198,11 @@ class RLRecipe:
 
     def check(self) -> None:
         """Raises InputError for values that contradict each other or cannot work."""
-        for block in (self.policy, self.train, self.loss, self.optimizer, self.eval):
+        for block in (self.policy, self.train, self.rewards, self.credit, self.loss, self.optimizer, self.eval):
             block.check()
         _at_least(self.learner, "learner", 1, "micro_batch_tokens")
+        if self.credit.estimator == "unbiased":
+            self._check_unbiased()
         if self.loss.correction != "none" and self.train.old_logprobs != "trainer":
             raise InputError(
                 f"loss.correction={self.loss.correction!r} compares the trainer with the sampler; set "
@@ -192,6 +221,21 @@ class RLRecipe:
                 f"train.max_tokens lets an episode sample {self.train.max_tokens} tokens, and "
                 f"learner.micro_batch_tokens holds {self.learner.micro_batch_tokens}; raise the one or lower the other"
             )
+
+    def _check_unbiased(self) -> None:
+        """Raises InputError for what takes the name away from `unbiased` (specs/irc.md 9)."""
+        updates = self.train.epochs * self.train.minibatches
+        wrong = {
+            "credit.scale='batch' divides by a number the group itself made; take 'none' or 'others'": (
+                self.credit.scale == "batch"
+            ),
+            f"loss.aggregation={self.loss.aggregation!r} divides by a length the policy decides; take 'constant'": (
+                self.loss.aggregation != "constant"
+            ),
+            f"{updates} updates a batch (train.epochs x train.minibatches) clip; take 1": updates > 1,
+        }
+        if found := [words for words, is_so in wrong.items() if is_so]:
+            raise InputError(f"credit.estimator='unbiased' would not be: {'; '.join(found)}")
 
     def _check_habits(self) -> None:
         """Raises InputError for what only the training of a language model heeds."""

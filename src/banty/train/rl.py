@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from banty.credit import ESTIMATORS, Credit, GroupRewards
+from banty.credit import BatchEstimator, Credit, CreditSpec, credit_metrics, estimator_of, turns_of
 from banty.errors import InputError, TrainingStopped
 from banty.perf import Machine, PhaseMeter
 from banty.records import (
@@ -30,12 +30,13 @@ from banty.records import (
     generator,
 )
 from banty.rollout import Cast, Store, collect, group_rollouts, plan_groups, waited_s
+from banty.rubrics import RewardFile
 from banty.runs import RunFolder
 from banty.train.checkpoints import restore, save_checkpoint
-from banty.train.recipe import TrainBlock
+from banty.train.recipe import RewardsBlock, TrainBlock
+from banty.train.rewards import TurnRewards, check_rewards, keep
 from banty.train.samples import group_rewards, overlong_penalty, pack_group
 
-Estimator = Callable[[GroupRewards], Credit]
 Metrics = dict[str, float | int | None]
 
 
@@ -74,19 +75,27 @@ async def train_rl(
     run: RunFolder,
     on_step: Callable[[StepReport], None] | None = None,
     *,
+    credit: CreditSpec | None = None,
     loss: PolicyLoss | None = None,
+    rewards: RewardsBlock | None = None,
+    reward_file: RewardFile | None = None,
     machine: Machine | None = None,
 ) -> None:
     """Train `policy` for `block.steps` batches, starting after the last step the run folder holds.
 
     Each step writes its rollouts, one line of metrics and a checkpoint. The metrics say what each phase used, and with
-    a `machine` how near to its limits that was. In exact order (which this uses) a run that is
+    a `machine` how near to its limits that was. With a `reward_file` turns earn what it says, as far as `rewards` lets
+    them; the run folder keeps a copy. In exact order (which this uses) a run that is
     interrupted and resumed ends with the same weights as one that was not.
     """
     block.check()
     check_tasks(block, taskset, split)
     loss = loss or PolicyLoss()
-    estimator = ESTIMATORS[block.estimator]
+    estimator = estimator_of(credit or CreditSpec())
+    if reward_file is not None:
+        check_rewards(reward_file, taskset, split)
+        keep(run, reward_file)
+    turns = TurnRewards(taskset, split, reward_file, rewards or RewardsBlock())
     first, place = restore(run, learner, {"next_task": 0})
     policy.load(learner.publish())
     store = Store(run.rollouts)
@@ -95,16 +104,25 @@ async def train_rl(
     for step in range(first, block.steps):
         clock = Clock()
         meter.begin()
+        turns.begin(step)
         with clock.phase("sample"):
-            batch = await _sample(block, taskset, split, policy, estimator, step, place["next_task"])
+            batch = await _sample(block, taskset, split, policy, turns, estimator, step, place["next_task"])
         place["next_task"] += batch.num_tasks
-        samples = credit_groups(batch.kept, estimator, block)
+        given = _credit(batch.kept, estimator, block)
+        samples = pack_groups(batch.kept, given, block)
         update = _update(block, learner, samples, loss, step, clock)
         with clock.phase("publish"):
             policy.load(learner.publish())
         with clock.phase("store"):
             store.write(f"step-{step:06d}", batch.rollouts)
-        metrics = {**step_metrics(batch.groups, samples), **sampling_metrics(batch), **update, **clock.metrics()}
+        metrics = {
+            **step_metrics(batch.groups, samples),
+            **sampling_metrics(batch),
+            **turns.metrics(batch.groups),
+            **_credit_metrics(batch.kept, given, turns),
+            **update,
+            **clock.metrics(),
+        }
         metrics["time/last_checkpoint_s"] = checkpoint_s
         metrics |= meter.metrics({**waited_s(batch.rollouts), "publish": clock.spent("publish")})
         _check_some_scored(batch.groups, step)
@@ -122,7 +140,8 @@ async def _sample(
     taskset: Taskset,
     split: str,
     policy: Policy,
-    estimator: Estimator,
+    turns: TurnRewards,
+    estimator: BatchEstimator,
     step: int,
     next_task: int,
 ) -> Batch:
@@ -135,8 +154,9 @@ async def _sample(
         tasks = _tasks(taskset, split, next_task + batch.num_tasks, block.tasks_per_step - len(batch.kept), block.seed)
         specs = plan_groups(tasks, block.rollouts_per_task, derive(block.seed, "step", step), tag)
         trees = await collect(specs, taskset, cast, limits, concurrency=block.concurrency)
-        groups = group_rollouts(rollout for tree in trees for rollout in tree)
-        batch.rollouts += [rollout for tree in trees for rollout in tree]
+        rollouts = turns.give([rollout for tree in trees for rollout in tree])
+        groups = group_rollouts(rollouts)
+        batch.rollouts += rollouts
         batch.groups += groups
         batch.kept += (
             groups if block.sampling_rounds == 1 else [one for one in groups if teaches(one, estimator, block)]
@@ -146,9 +166,9 @@ async def _sample(
     return batch
 
 
-def teaches(group: Group, estimator: Estimator, block: TrainBlock) -> bool:
+def teaches(group: Group, estimator: BatchEstimator, block: TrainBlock) -> bool:
     """Whether any turn of a group gets an advantage that is not 0, and is trained on."""
-    credit = _credit(group, estimator, block)
+    (credit,) = _credit([group], estimator, block)
     return any(
         np.any(advantages)
         for rollout, advantages in zip(group.scored, credit.advantages, strict=True)
@@ -205,13 +225,18 @@ def _check_some_scored(groups: Sequence[Group], step: int) -> None:
 
 
 def credit_groups(
-    groups: Sequence[Group], estimator: Estimator, block: TrainBlock | None = None
+    groups: Sequence[Group], estimator: BatchEstimator, block: TrainBlock | None = None
 ) -> list[TrainingSample]:
     """The training samples of all groups under an estimator, and what `block` says of episodes that ran into a cap."""
     block = block or TrainBlock()
+    return pack_groups(groups, _credit(groups, estimator, block), block)
+
+
+def pack_groups(groups: Sequence[Group], credits: Sequence[Credit], block: TrainBlock) -> list[TrainingSample]:
+    """The training samples of groups and their credit; those of cut episodes only if `block` keeps them."""
     samples: list[TrainingSample] = []
-    for group in groups:
-        packed = pack_group(group, _credit(group, estimator, block))
+    for group, credit in zip(groups, credits, strict=True):
+        packed = pack_group(group, credit)
         if block.truncated == "mask":
             cut = {rollout.rollout_id for rollout in group.scored if rollout.status == "truncated"}
             packed = [sample for sample in packed if sample.rollout_id not in cut]
@@ -219,12 +244,17 @@ def credit_groups(
     return samples
 
 
-def _credit(group: Group, estimator: Estimator, block: TrainBlock) -> Credit:
+def _credit(groups: Sequence[Group], estimator: BatchEstimator, block: TrainBlock) -> list[Credit]:
     def shaping(rollout: Rollout) -> float:
         sampled = sum(turn.sampled_tokens for turn in rollout.agent_turns)
         return overlong_penalty(sampled, block.max_tokens, block.overlong_buffer, block.overlong_penalty)
 
-    return estimator(group_rewards(group, shaping))
+    return estimator([group_rewards(group, shaping) for group in groups])
+
+
+def _credit_metrics(groups: Sequence[Group], credits: Sequence[Credit], turns: TurnRewards) -> Metrics:
+    rewards = [group_rewards(group) for group in groups]
+    return dict(credit_metrics(turns_of(rewards, credits, turns.tiers(groups)), rewards))
 
 
 def step_metrics(groups: Sequence[Group], samples: Sequence[TrainingSample]) -> Metrics:

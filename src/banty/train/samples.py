@@ -9,7 +9,7 @@ import numpy as np
 
 from banty.credit import Credit, GroupRewards
 from banty.errors import InputError
-from banty.records import Group, Rollout, Segment, TrainingSample, Turn
+from banty.records import Group, Rollout, Segment, TrainingSample, Turn, sha256_json
 
 
 def group_rewards(group: Group, shaping: Callable[[Rollout], float] | None = None) -> GroupRewards:
@@ -22,7 +22,26 @@ def group_rewards(group: Group, shaping: Callable[[Rollout], float] | None = Non
         np.array([turn.reward or 0.0 for turn in rollout.turns if turn.trainable], dtype=np.float64)
         for rollout in group.scored
     ]
-    return GroupRewards(np.array(outcomes, dtype=np.float64), turn_rewards)
+    trainable = [[turn for turn in rollout.turns if turn.trainable] for rollout in group.scored]
+    return GroupRewards(
+        np.array(outcomes, dtype=np.float64),
+        turn_rewards,
+        anchors=[anchors_of(rollout) for rollout in group.scored],
+        tokens=[np.array([turn.sampled_tokens for turn in turns], dtype=np.float64) for turns in trainable],
+    )
+
+
+def anchors_of(rollout: Rollout) -> list[str]:
+    """The state each trainable turn was taken in, by what can be compared between rollouts: the environment's hash and
+    what the agent had just been told. Texts of whole conversations hardly ever repeat (specs/irc.md 1.12)."""
+    found = []
+    told = rollout.opening
+    for turn in rollout.turns:
+        if turn.trainable:
+            found.append(f"{turn.state_before}|{sha256_json([[message.role, message.content] for message in told])}")
+        if turn.actor == "agent":
+            told = turn.observation
+    return found
 
 
 def _outcome(rollout: Rollout) -> float:
