@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from banty.credit import BatchEstimator, CreditSpec, estimator_of
 from banty.learn.aggregate import coefficients
-from banty.records import Group, Message, Outcome, Rollout, Segment, Task, Transform, Turn
+from banty.records import Aggregation, Group, Message, Outcome, Rollout, Segment, Task, Transform, Turn
 from banty.train.samples import group_rewards, pack_group
 
 Floats = npt.NDArray[np.float64]
@@ -90,7 +90,9 @@ def exact_gradient(process: Process) -> Floats:
     return found
 
 
-def expected_gradient(process: Process, estimate: BatchEstimator, size: int) -> Floats:
+def expected_gradient(
+    process: Process, estimate: BatchEstimator, size: int, aggregation: Aggregation = "constant"
+) -> Floats:
     """The mean of an estimator's policy gradient over all groups of `size`, each a batch by itself, [turns, actions].
 
     Groups that differ by order alone are computed once: permuting rollouts permutes their credit.
@@ -105,7 +107,7 @@ def expected_gradient(process: Process, estimate: BatchEstimator, size: int) -> 
         group = Group(TASK, tuple(members[place][trial] for trial, place in enumerate(places)))
         (credit,) = estimate([group_rewards(group)])
         samples = pack_group(group, credit)
-        for sample, shares in zip(samples, coefficients(samples, "constant"), strict=True):
+        for sample, shares in zip(samples, coefficients(samples, aggregation), strict=True):
             for token in np.flatnonzero(sample.mask):
                 pull = chance * float(shares[token]) * float(sample.advantages[token])
                 _add_score(found, process, int(sample.turn_ids[token]), int(sample.token_ids[token]), pull)

@@ -48,7 +48,8 @@ def returns(group: GroupRewards, gamma: float) -> Ragged:
         last = len(turns) - 1
         found.append(
             [
-                sum(gamma ** (l - k) * float(turns[l]) for l in range(k, last + 1)) + gamma ** (last - k) * float(outcome)
+                sum(gamma ** (later - k) * float(turns[later]) for later in range(k, last + 1))
+                + gamma ** (last - k) * float(outcome)
                 for k in range(last + 1)
             ]
         )
@@ -80,7 +81,7 @@ def gigpo(group: GroupRewards, gamma: float, weight: float) -> Ragged:
     out: Ragged = [[0.0] * length for length in group.lengths]
     for i, k in places:
         anchor = group.anchors[i][k]
-        alike = [found[j][l] for j, l in places if anchor and group.anchors[j][l] == anchor]
+        alike = [found[j][n] for j, n in places if anchor and group.anchors[j][n] == anchor]
         state = found[i][k] - fmean(alike) if len(alike) > 1 else 0.0
         out[i][k] = episode[i] + weight * state
     return out

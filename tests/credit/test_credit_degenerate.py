@@ -1,4 +1,4 @@
-"""Groups that say little: nobody, one rollout, no turns, all equal, ragged; and rounding that must not become credit."""
+"""Groups that say little: nobody, one rollout, no turns, all equal, ragged; and rounding is no credit."""
 
 from __future__ import annotations
 
@@ -109,4 +109,4 @@ def test_gigpo_without_any_states_says_what_it_lacks() -> None:
 def test_anchors_and_tokens_are_per_turn_or_absent() -> None:
     for wrong in ({"anchors": [["a"]]}, {"tokens": [[1.0, 2.0], [1.0]]}, {"anchors": [["a"], ["a", "b"]]}):
         with pytest.raises(AssertionError, match="one entry per trainable turn"):
-            group_of([[0.0], [0.0]], [1, 0], **wrong)  # type: ignore[arg-type]
+            group_of([[0.0], [0.0]], [1, 0], **wrong)

@@ -87,9 +87,7 @@ def test_the_parts_of_f2_and_f3_say_what_advantages_were_made_of() -> None:
     assert_ragged(parts["turn"], turn)
     assert_ragged(parts["outcome"], [[sign * 0.866024] * 3 for sign in (1, -1, 1, -1)])
     ragged = [[-0.499999, 0.968362, 0.707106, 0], [-0.499999, -1.028885, 0], [1.499997, 0]]
-    assert_ragged(
-        credit_of(F3, estimator="mt_grpo").parts["turn"], [*ragged, [-0.499999, 0.060523, -0.707106, 0, 0]]
-    )
+    assert_ragged(credit_of(F3, estimator="mt_grpo").parts["turn"], [*ragged, [-0.499999, 0.060523, -0.707106, 0, 0]])
     for name in ("gtpo", "hybrid"):
         assert_ragged(
             credit_of(F2, estimator=name).parts["return"],

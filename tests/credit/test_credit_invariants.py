@@ -45,7 +45,7 @@ def _name(options: dict[str, Any]) -> str:
 def changed(
     group: GroupRewards, *, scale: float = 1.0, outcome: float = 0.0, at: int = 0, reward: float = 0.0
 ) -> GroupRewards:
-    """All rewards times `scale`, then `outcome` on every outcome, then `reward` on each that is had at position `at`."""
+    """All rewards times `scale`, then `outcome` on every outcome, then `reward` on each at position `at`."""
     turns = [scale * one for one in group.turn_rewards]
     for one in turns:
         one[at : at + 1] += reward
@@ -74,7 +74,9 @@ def test_2_without_turn_rewards_and_with_equal_lengths_gtpo_is_grpo(
     group: GroupRewards, gamma: float, weight: float
 ) -> None:
     wanted = credit_of(group, estimator="grpo", **EPSILON).advantages
-    assert_ragged(advantages_of(group, estimator="gtpo", gamma=gamma, **EPSILON), [one.tolist() for one in wanted], CLOSE)
+    assert_ragged(
+        advantages_of(group, estimator="gtpo", gamma=gamma, **EPSILON), [one.tolist() for one in wanted], CLOSE
+    )
     found = advantages_of(group, estimator="hybrid", gamma=gamma, outcome_weight=weight, **EPSILON)
     assert_ragged(found, [((1 + weight) * one).tolist() for one in wanted], CLOSE)
 
@@ -164,9 +166,7 @@ def test_5_with_a_discount_and_unequal_lengths_the_constant_depends_on_the_lengt
 
 @slowly
 @given(group=groups(), at=st.integers(0, 3), constant=st.sampled_from([-2.0, 0.5]))
-def test_6_a_constant_on_one_position_changes_nothing_in_mt_grpo(
-    group: GroupRewards, at: int, constant: float
-) -> None:
+def test_6_a_constant_on_one_position_changes_nothing_in_mt_grpo(group: GroupRewards, at: int, constant: float) -> None:
     before = advantages_of(group, estimator="mt_grpo")
     found = advantages_of(changed_before_the_last(group, at, constant), estimator="mt_grpo")
     assert_ragged(found, before, 1e-12)

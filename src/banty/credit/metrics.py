@@ -28,9 +28,14 @@ class Turns:
     def trained(self) -> Turns:
         """Those with trained tokens; the others are in no gradient."""
         kept = self.tokens > 0
-        tier = [tier for tier, is_kept in zip(self.tier, kept, strict=True) if is_kept]
-        columns = (self.advantage, self.tokens, self.outcome, self.group, self.position)
-        return Turns(*(column[kept] for column in columns), tier)
+        return Turns(
+            self.advantage[kept],
+            self.tokens[kept],
+            self.outcome[kept],
+            self.group[kept],
+            self.position[kept],
+            [tier for tier, is_kept in zip(self.tier, kept, strict=True) if is_kept],
+        )
 
 
 def turns_of(

@@ -20,7 +20,7 @@ def normalise(values: FloatArray, *, std: bool = True, ddof: int = 1, epsilon: f
     """
     if values.size < 2:
         return np.zeros_like(values)
-    # Less the first, equal values are 0 to the last bit; less their mean they would be rounding, which a scale blows up.
+    # Less the first, equal values are 0 to the last bit; less their mean, rounding, which a scale would blow up.
     apart = values - values[0]
     centred = apart - apart.mean()
     return np.asarray(centred / (apart.std(ddof=ddof) + epsilon)) if std else np.asarray(centred)
