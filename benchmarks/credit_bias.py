@@ -198,7 +198,7 @@ def table() -> str:
         cells = [f"`{name}`"]
         for process in (TWO_ACTIONS, THREE_ACTIONS):
             found = bias(name, process)
-            cells += [*(_cell(_shown(found.of[size])) for size in (2, 3)), f"{found.cosine(3):.3f}"]
+            cells += [*(_cell(_shown(found.of[size])) for size in (2, 3)), _fixed(found.cosine(3), 3)]
         lines.append(_row(cells))
     return "\n".join(lines)
 
@@ -209,8 +209,12 @@ def _shown(gradient: Floats) -> Sequence[float]:
 
 
 def _cell(values: Sequence[float]) -> str:
+    return ", ".join(_fixed(value, 4) for value in values)
+
+
+def _fixed(value: float, digits: int) -> str:
     # Rounding first keeps the noise of a sum from showing as a minus before a zero.
-    return ", ".join(f"{round(value, 4) + 0.0:.4f}" for value in values)
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def _row(cells: Sequence[str]) -> str:

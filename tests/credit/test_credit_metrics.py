@@ -79,20 +79,22 @@ def test_without_tiers_or_without_any_advantage_there_are_no_shares() -> None:
     assert gradient_shares(nothing) == {}
 
 
-def pearson(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
+def pearson(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
     return float(np.corrcoef(x, y)[0, 1])
 
 
 def test_correlations_with_the_outcome_over_turns_over_tokens_and_within_groups() -> None:
     advantages, outcomes = [2.0, 0, 1e-5, -1, 0, 0.5, 0, -0.5], [1.0, 1, 1, 0, 1, 1, 1, 1]
     found = metrics()
-    assert found["credit/corr"] == pytest.approx(pearson(advantages, outcomes))
+    assert found["credit/corr"] == pytest.approx(pearson(np.array(advantages), np.array(outcomes)))
     tokens = [10, 20, 30, 40, 1, 2, 3, 4]
     repeated = pearson(np.repeat(advantages, tokens), np.repeat(outcomes, tokens))
     assert found["credit/corr_tokens"] == pytest.approx(repeated)
     first = sum(advantages[:4]) / 4
     within = [*(value - first for value in advantages[:4]), *advantages[4:]]
-    assert found["credit/corr_within"] == pytest.approx(pearson(within, [0.25, 0.25, 0.25, -0.75, 0, 0, 0, 0]))
+    assert found["credit/corr_within"] == pytest.approx(
+        pearson(np.array(within), np.array([0.25, 0.25, 0.25, -0.75, 0, 0, 0, 0]))
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3])
