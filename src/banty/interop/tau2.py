@@ -302,8 +302,8 @@ def _outcome(simulation: Mapping[str, Any], place: Place, reason: str) -> Outcom
         if checks := place.optional(info, name, "list", []):
             held = [isinstance(check, Mapping) and bool(check.get(passed)) for check in checks]
             components[name] = sum(held) / len(held)
-    unmet = sorted(name for name, value in components.items() if value is not None and value < 1.0)
-    words = f"ended by {reason}" + (f"; not all of {', '.join(unmet)}" if unmet else "")
+    unmet = sorted(str(name) for name in breakdown if breakdown[name] < 1.0)
+    words = f"ended by {reason}" + (f"; {', '.join(unmet)} not met" if unmet else "")
     return Outcome(abs(reward - 1.0) <= 1e-6, reward, components, words)
 
 

@@ -97,8 +97,8 @@ def limits_of(source: Source) -> list[str]:
         )
     if source.is_import:
         said.append(
-            "Nothing here was played again: verdicts, errors and effects are the log's own, as far as it says them, and "
-            "what the import's options added."
+            "Nothing here was played again: verdicts, errors and effects are the log's own, as far as it says them, "
+            "and what the import's options added."
         )
     elif not source.is_eval:
         said.append("This is one training seed. Nothing here says what another seed would have learned.")

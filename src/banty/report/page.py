@@ -63,8 +63,6 @@ def _rendered(source: Source) -> str:
         beginning=BEGINNING,
         title=f"{source.name} on {source.env}" if source.env else source.name,
         kind=_KINDS.get(source.kind, "Run"),
-            source.kind, "Run"
-        ),
         place=source.path.resolve().name,
         started=str(source.manifest.get("started") or "").replace("T", " ").replace("+00:00", " UTC"),
         headline=sentence(source),
