@@ -16,6 +16,7 @@ from banty.interop import ImportOptions, find_source, read_golden, read_log, wri
 from banty.records import ToolCall
 from banty.report import headline, write_report
 from banty.rollout import Store, group_rollouts, stored_rollouts
+from banty.rubrics import label_rollout, read_reward_file
 from banty.runs import RunFolder
 
 
@@ -165,3 +166,18 @@ def test_the_command_says_what_it_did_and_what_is_not_known(tmp_path: Path) -> N
     done = CliRunner().invoke(app, [*words[:-1], str(tmp_path / "three"), "--reward", "a=much"])
     assert "--reward 'a=much' is not COLUMN or COLUMN=WEIGHT" in str(done.exception)
     assert not (tmp_path / "three").exists()
+
+
+def test_rewards_are_labelled_as_far_as_the_log_says_what_calls_do(tmp_path: Path) -> None:
+    file = tau2_log(tmp_path)
+    log = read_log(file)
+    labels = label_rollout(log.rollouts[0], log.golden[log.rollouts[0].task.id], read_reward_file("irc"))
+    assert [label.tier for label in labels] == ["read", "error", "message"]
+    logs.write_verifiers(tmp_path / "vf", [logs.vf_row()])
+    (unknown,) = read_log(tmp_path / "vf").rollouts
+    first, last = label_rollout(unknown, (), read_reward_file("irc"))
+    assert (first.tier, first.reward, first.why) == ("", 0.0, "nobody knows whether it changed anything")
+    assert last.tier == "message"  # not "noop": what was called may have changed something
+    effects = logs.write_json(tmp_path / "effects.json", {"weather": "read"})
+    (known,) = read_log(tmp_path / "vf", ImportOptions(effects=effects)).rollouts
+    assert [label.tier for label in label_rollout(known, (), read_reward_file("irc"))] == ["read", "noop"]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from banty.errors import InputError
-from banty.records import Effect
+from banty.records import Effect, ToolSchema
 
 _DECLARED: tuple[Effect, ...] = ("read", "write", "terminal")
 
@@ -39,6 +39,13 @@ def read_json_file(path: Path, option: str) -> Any:
         raise InputError(f"{option} names {path}, which is not there") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{option} {path} cannot be read as JSON: {error}") from error
+
+
+def with_known(tools: Sequence[ToolSchema], effects: Mapping[str, Effect]) -> tuple[ToolSchema, ...]:
+    """The tools a log lists, and after them those it does not list but whose effect is known: bare, with a name and an
+    effect, since what the agent was told of them is not in the log."""
+    listed = {tool.name for tool in tools}
+    return (*tools, *(ToolSchema(name, "", effect=effect) for name, effect in effects.items() if name not in listed))
 
 
 def unknown_tools(called: Mapping[str, int], effects: Mapping[str, str]) -> list[str]:

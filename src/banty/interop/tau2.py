@@ -14,7 +14,7 @@ from typing import Any
 
 from banty.errors import InputError
 from banty.interop.conversation import UNKNOWN_TOOL, Said, turns_of
-from banty.interop.effects import airline_effects
+from banty.interop.effects import airline_effects, with_known
 from banty.interop.places import Place, described
 from banty.interop.reading import Ending, Episode, Reading
 from banty.records import Effect, Message, Outcome, ToolCall
@@ -230,6 +230,7 @@ def _episode(
         turns=turns,
         log_id=str(simulation.get("id") or ""),
         public={"task_id": key},
+        tools=with_known((), effects),
         policy=model,
         seed=int(place.optional(simulation, "seed", "whole number", 0)),
         duration_s=float(place.optional(simulation, "duration", "number", 0.0)),

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from banty.errors import InputError
 from banty.interop.conversation import Said, turns_of
+from banty.interop.effects import with_known
 from banty.interop.messages import messages_of
 from banty.interop.places import Place
 from banty.interop.reading import Ending, Episode, Reading
@@ -138,6 +139,7 @@ def _episode(
         outcome=_outcome(place, row, weights, success_at),
         opening=opening,
         turns=turns,
+        tools=with_known((), effects),
         tag=f"step-{step:05d}",
         version=step,
     )

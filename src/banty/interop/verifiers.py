@@ -14,6 +14,7 @@ from typing import Any
 
 from banty.errors import InputError
 from banty.interop.conversation import Said, turns_of
+from banty.interop.effects import with_known
 from banty.interop.messages import messages_of
 from banty.interop.places import Place
 from banty.interop.reading import Ending, Episode, Reading
@@ -207,11 +208,9 @@ def is_metric(value: Any) -> bool:
 
 
 def tools_of(listed: Any, effects: Mapping[str, Effect], place: Place) -> tuple[ToolSchema, ...]:
-    """The tools the agent was shown, in the flat form or under `function`."""
-    if listed is None:
-        return ()
+    """The tools the agent was shown, in the flat form or under `function`, and others of known effect."""
     schemas = []
-    for number, raw in enumerate(place.take(listed, "list"), 1):
+    for number, raw in enumerate(place.take([] if listed is None else listed, "list"), 1):
         where = place.part(f"tool {number}")
         tool = where.take(raw, "object")
         tool = tool["function"] if isinstance(tool.get("function"), Mapping) else tool
@@ -219,7 +218,7 @@ def tools_of(listed: Any, effects: Mapping[str, Effect], place: Place) -> tuple[
         parameters = where.optional(tool, "parameters", "object", {"type": "object", "properties": {}})
         description = where.optional(tool, "description", "text", "")
         schemas.append(ToolSchema(name, description, parameters, effects.get(name, "unknown")))
-    return tuple(schemas)
+    return with_known(schemas, effects)
 
 
 def _seconds(row: Mapping[str, Any]) -> float:
