@@ -74,6 +74,8 @@ def test_inspect_and_report_read_it(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert 'cancel_reservation({"reservation_id": "ZFA04Y"})' in shown.output
     assert "Reservation ZFA04Y not found" in shown.output
+    replayed = CliRunner().invoke(app, ["inspect", str(out), "--replay"])
+    assert "is an imported log: it can be read, but nothing in it can be played again" in str(replayed.exception)
     said = headline(out)
     assert said.startswith("An imported log (tau2) of some-model: 3 episodes of 2 tasks of tau2/airline, 0.50")
     assert "1 are not scored" in said
