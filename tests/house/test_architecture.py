@@ -23,6 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "evals": {"records", "rollout", "envs", "stats", "runs"},
     "report": {"records", "stats", "rollout", "runs", "evals", "perf"},
     "sweeps": {"records", "stats", "runs", "evals"},
+    "interop": {"records", "chat", "envs", "rollout", "runs"},
     "train": {"records", "credit", "rollout", "rubrics", "runs", "evals", "perf"},
     "perf": set(),
     "models": {"records", "perf"},
@@ -30,7 +31,7 @@ ARROWS: dict[str, set[str]] = {
     "learn": {"records", "models", "perf"},
     "cli": {
         *("records", "stats", "credit", "chat", "envs", "rollout", "runs", "rubrics"),
-        *("evals", "report", "sweeps", "train", "perf", "models", "policies", "learn"),
+        *("evals", "report", "sweeps", "train", "perf", "models", "policies", "learn", "interop"),
     },
 }
 EVERYONE_MAY = {"errors", "blocking"}

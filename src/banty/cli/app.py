@@ -22,6 +22,7 @@ from banty.cli.choices import (
     taskset_of,
 )
 from banty.cli.evaluate import eval_plan_json, run_eval
+from banty.cli.importing import import_log
 from banty.cli.inspection import (
     expert_of_run,
     lapses_of,
@@ -69,6 +70,7 @@ app.add_typer(new_app, name="new")
 app.command("report")(report)
 app.command("plan")(plan)
 app.command("sweep")(sweep)
+app.command("import")(import_log)
 
 Env = Annotated[str, typer.Option("--env", help="Environment: a name from `banty envs`, or FILE.py:NAME.")]
 Options = Annotated[

@@ -11,6 +11,7 @@ from banty.envs.baselines import do_nothing
 from banty.envs.registry import make_taskset
 from banty.envs.tasksets import Tasks
 from banty.errors import InputError, ReplayMismatch
+from banty.interop import KIND
 from banty.models.habits import HabitWeights
 from banty.records import EpisodeSpec, Expert, Limits, Policy, Rollout, Taskset, take
 from banty.rollout import Cast, collect, replay
@@ -66,6 +67,8 @@ def task_json(rollout: Rollout, taskset: Taskset, reveal: bool) -> dict[str, Any
 def _taskset_of_run(folder: Path, allow_code: bool) -> Taskset:
     """The taskset that a run's or evaluation's recipe names."""
     recipe = RunFolder.open(folder).read_json("recipe.json")
+    if recipe.get("kind") == KIND:
+        raise InputError(f"{folder} is an imported log: it can be read, but nothing in it can be played again here")
     env, options = recipe["env"], recipe.get("options", {})
     if isinstance(env, dict):  # a training run names its environment in a block of its own
         env, options = env["name"], env["options"]

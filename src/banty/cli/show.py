@@ -11,7 +11,7 @@ from rich.table import Table
 
 from banty.cli.plain import plain
 from banty.evals import Card, CardComparison
-from banty.records import Message, Rollout, Turn
+from banty.records import Message, Rollout, ToolCall, Turn
 from banty.sweeps import SweepTable
 
 
@@ -190,7 +190,10 @@ def show_rollout(console: Console, rollout: Rollout, words: Mapping[str, Sequenc
 
 def _show_turn(console: Console, turn: Turn, decided: Sequence[str]) -> None:
     if turn.actor != "agent":
-        console.print(plain(f"  [{turn.actor} was asked] {turn.message.content}", style="dim"))
+        called = " ".join(
+            _call_text(call) for call in turn.message.calls
+        )  # tools of its own, which the agent never sees
+        console.print(plain(f"  [{turn.actor} was asked] {turn.message.content}{called}", style="dim"))
         return
     _show_message(console, turn.message, turn.index)
     for words in decided:
@@ -199,13 +202,17 @@ def _show_turn(console: Console, turn: Turn, decided: Sequence[str]) -> None:
         _show_message(console, message)
 
 
+def _call_text(call: ToolCall) -> str:
+    return f"{call.name}({json.dumps(dict(call.arguments), ensure_ascii=False)})"
+
+
 _STYLES = {"system": "dim", "user": "cyan", "assistant": "green", "tool": "magenta"}
 
 
 def _show_message(console: Console, message: Message, index: int | None = None) -> None:
     place = f"{index:>3} " if index is not None else "    "
     lines = [message.content] if message.content else []
-    lines += [f"{call.name}({json.dumps(dict(call.arguments), ensure_ascii=False)})" for call in message.calls]
+    lines += [_call_text(call) for call in message.calls]
     lines += [f"(broken call: {fault.message}) {fault.raw}" for fault in message.faults]
     text = f"{place}{message.role}: " + "\n      ".join(lines)
     console.print(plain(text, style=_STYLES[message.role]))

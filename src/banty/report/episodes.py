@@ -77,7 +77,7 @@ def chosen_episodes(source: Source) -> tuple[list[Reading], list[str]]:
             notes.append(f"Episodes cannot be shown: {error}.")
             return []
 
-    if source.is_eval:
+    if source.is_eval or source.is_import:
         readings = _contrast(roots(""), "in the order of the tasks")
     elif source.evaluations or (source.path / "eval-before").is_dir():
         before, after = roots("eval-before"), roots("eval-after")
@@ -165,7 +165,8 @@ def _entries(rollout: Rollout) -> list[Entry]:
     spoken: dict[str, int] = {}
     for turn in rollout.turns:
         if turn.actor != "agent":
-            entries.append(Entry(f"{turn.actor} was asked", turn.message.content))
+            asked = _said(turn.message)
+            entries.append(Entry(f"{turn.actor} was asked", asked.text, calls=asked.calls))
             continue
         entries.append(_answer(turn, called, spoken))
         # A tool message and the result of its call say the same; it is shown once, beside the call.

@@ -62,7 +62,7 @@ def _rendered(source: Source) -> str:
     return _template().render(
         beginning=BEGINNING,
         title=f"{source.name} on {source.env}" if source.env else source.name,
-        kind={"rl": "Reinforcement learning", "sft": "Fine-tuning", "eval": "Evaluation"}.get(source.kind, "Run"),
+        kind=_KINDS.get(source.kind, "Run"),
         place=source.path.resolve().name,
         started=str(source.manifest.get("started") or "").replace("T", " ").replace("+00:00", " UTC"),
         headline=sentence(source),
@@ -90,6 +90,9 @@ def _rendered(source: Source) -> str:
         recipe=making.recipe_text(source),
         limits=making.limits_of(source),
     )
+
+
+_KINDS = {"rl": "Reinforcement learning", "sft": "Fine-tuning", "eval": "Evaluation", "import": "Imported log"}
 
 
 def _tiles(source: Source) -> list[Tile]:

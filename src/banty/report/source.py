@@ -52,6 +52,11 @@ class Source:
         return self.kind == "eval"
 
     @property
+    def is_import(self) -> bool:
+        """True for somebody else's log: nothing here trained or measured it."""
+        return self.kind == "import"
+
+    @property
     def evaluations(self) -> tuple[Evaluation, ...]:
         """The main one and the further ones, as far as they have a card."""
         return tuple(one for one in (self.main, *self.further) if one.before or one.after)
@@ -69,6 +74,8 @@ class Source:
             return policy if self.is_eval else policy.removesuffix(" before").removesuffix(" after")
         if self.is_eval:
             return str(self.recipe.get("policy", ""))
+        if self.is_import:
+            return " and ".join(name for name in table(self.recipe.get("policies")) if name) or "an unnamed policy"
         policy_block = table(self.recipe.get("policy"))
         return Path(str(policy_block.get("start") or policy_block.get("type") or "a policy")).name
 
