@@ -62,12 +62,15 @@ def evidence_of(
     outcomes: Sequence[bool],
     tasks: Sequence[str],
 ) -> Evidence:
-    """The evidence of rollouts whose turns are of these tiers: `labels[i][k]`, with `tokens[i][k]` trained tokens."""
+    """The evidence of rollouts whose turns are of these tiers: `labels[i][k]`, with `tokens[i][k]` trained tokens. A
+    turn of no tier, "", counts in no column."""
     place = {tier: column for column, tier in enumerate(tiers)}
     counts, sizes = np.zeros((len(labels), len(tiers))), np.zeros((len(labels), len(tiers)))
     first = np.full((len(labels), len(tiers)), np.nan)
     for i, (names, amounts) in enumerate(zip(labels, tokens, strict=True)):
         for k, (name, amount) in enumerate(zip(names, amounts, strict=True)):
+            if not name:
+                continue
             column = place[name]
             first[i, column] = k if not counts[i, column] else first[i, column]
             counts[i, column] += 1
