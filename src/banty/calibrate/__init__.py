@@ -11,6 +11,7 @@ from banty.calibrate.calibration import (
     scored_turns,
 )
 from banty.calibrate.direction import Direction, Labelled, directions_of, flip_weight, tier_means
+from banty.calibrate.gate import CalibrateBlock, Decided, Gate
 from banty.calibrate.offline import Standing, changes, reward_correlation, standing_of
 from banty.calibrate.propose import (
     Proposal,
@@ -26,9 +27,12 @@ from banty.calibrate.propose import (
 from banty.calibrate.table import Evidence, TierRow, evidence_of, halves, joined, table_of
 
 __all__ = [
+    "CalibrateBlock",
     "Calibration",
+    "Decided",
     "Direction",
     "Evidence",
+    "Gate",
     "Labelled",
     "Proposal",
     "Rules",

@@ -22,7 +22,8 @@ from banty.cli.show import interval, number
 from banty.errors import StoreError
 from banty.report.calibration import calibration_headline, calibration_page, change_sheet, estimator_words, sign, stop_sheet
 from banty.rubrics import diff_of, write_reward_file
-from banty.runs import check_free, write_json, write_text
+from banty.runs import check_free, write_text
+from banty.runs.folder import write_json
 
 REWARDS, DIFF, DATA, PAGE = "rewards.toml", "diff.txt", "calibration.json", "calibration.html"
 

@@ -77,12 +77,7 @@ def read_stored(folder: Path, rewards: str, estimator: str, settings: Sequence[s
 
 def scoring_of(taskset: Taskset, weight: float) -> Scoring:
     """Scoring with the golden calls of a taskset."""
-    first = Labeller(taskset, read_reward_file(DEFAULT_REWARDS))
-
-    def labels(file: RewardFile) -> Any:
-        return first.under(file)
-
-    return Scoring(labels, group_rewards, weight)
+    return Scoring(lambda file: Labeller(taskset, file), group_rewards, weight)
 
 
 def read_golden(path: Path) -> dict[str, tuple[ToolCall, ...]]:
