@@ -59,10 +59,14 @@ def test_the_mean_is_weighted_with_trained_tokens() -> None:
 
 def test_intended_and_actual_direction() -> None:
     rows = {row.tier: row for row in directions_of(f5(IRC), MT_GRPO, INTENDED)}
-    assert rows["read"].actual == -1 and rows["read"].mismatch  # meant well, and pushed down
-    assert rows["write"].actual == -1 and not rows["write"].mismatch
+    assert rows["read"].actual == -1
+    assert rows["read"].mismatch
+    assert rows["write"].actual == -1
+    assert not rows["write"].mismatch
     assert not rows["message"].mismatch  # nothing was intended
-    assert rows["error"].actual is None and not rows["error"].mismatch and rows["error"].turns == 0
+    assert rows["error"].actual is None
+    assert not rows["error"].mismatch
+    assert rows["error"].turns == 0
     assert rows["gold"].outcome == pytest.approx(0.866024, abs=2e-5)
     assert rows["gold"].own == pytest.approx(1.493, abs=2e-3)
     assert sum(row.share or 0.0 for row in rows.values()) == pytest.approx(1.0)
@@ -73,7 +77,8 @@ def test_the_published_break_even_weights() -> None:
     assert flip_weight(0.11, -0.22) == pytest.approx(0.50)
     assert flip_weight(0.05, -0.70) == pytest.approx(0.0714, abs=1e-4)
     assert flip_weight(1.22, 0.5) is None
-    assert flip_weight(None, 0.5) is None and flip_weight(0.5, 0.0) is None
+    assert flip_weight(None, 0.5) is None
+    assert flip_weight(0.5, 0.0) is None
 
 
 SPECS = [
@@ -109,7 +114,9 @@ def test_a_tier_flips_where_it_says(spec: CreditSpec) -> None:
     flipped = 0
     for seed in range(6):
         labelled = _ragged(seed)
-        for row in directions_of(labelled, spec, dict.fromkeys(("gold", "read", "write", "message"), 1), num_resamples=100):
+        for row in directions_of(
+            labelled, spec, dict.fromkeys(("gold", "read", "write", "message"), 1), num_resamples=100
+        ):
             if row.flip is None or not 0.01 < row.flip < 100.0:
                 continue
             flipped += 1
@@ -144,20 +151,26 @@ def test_an_estimator_of_outcomes_has_nothing_to_flip() -> None:
 def test_a_mean_has_an_interval_over_tasks() -> None:
     labelled = _ragged(3)
     row = next(row for row in directions_of(labelled, HYBRID, {"read": 1}) if row.tier == "read")
-    assert row.mean.low is not None and row.mean.high is not None and row.mean.estimate is not None
+    assert row.mean.low is not None
+    assert row.mean.high is not None
+    assert row.mean.estimate is not None
     assert row.mean.low < row.mean.estimate < row.mean.high
     (alone,) = directions_of(f5(V5), HYBRID, {"read": 1})
-    assert alone.mean.low is None and alone.mean.n == 1
+    assert alone.mean.low is None
+    assert alone.mean.n == 1
 
 
 def test_rescoring_shows_what_changes() -> None:
     before = standing_of(f5(V5), MT_GRPO, INTENDED)
     after = standing_of(f5(IRC), MT_GRPO, INTENDED | {"read": 0})
     found = changes(before, after)
-    assert before.mismatches == () and after.mismatches == ()
+    assert before.mismatches == ()
+    assert after.mismatches == ()
     assert found["mismatches"] == (0.0, 0.0)
     assert found["rms"][0] != found["rms"][1]
-    assert found["corr"][1] is not None and found["corr"][0] is not None and found["corr"][1] > found["corr"][0]
+    assert found["corr"][1] is not None
+    assert found["corr"][0] is not None
+    assert found["corr"][1] > found["corr"][0]
     assert found["share_gold"][0] == pytest.approx(before.directions[0].share)
     rewards = [(0.3 + 1.0) / 3, 0.1, 0.4 / 3, 0.0]
     expected = np.corrcoef(rewards, [1, 0, 0, 1])[0, 1]

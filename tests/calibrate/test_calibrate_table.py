@@ -1,4 +1,4 @@
-"""Presence, phi and its intervals: fixture F9, against independent formulas, by simulation, and where nothing varies."""
+"""Presence, phi and its intervals: fixture F9, other formulas, simulation, and what is said where nothing varies."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def test_pooling_calls_good_what_only_marks_easy_tasks() -> None:
     outcomes = [1, 1, 1, 0, 1, 0, 0, 0]
     hello = [1, 1, 0, 1, 0, 0, 0, 1]
     (row,) = table_of(present({"message": hello}, outcomes, F9_TASKS))
-    assert row.pooled.estimate is not None and row.within.estimate is not None
+    assert row.pooled.estimate is not None
+    assert row.within.estimate is not None
     assert row.pooled.estimate > row.within.estimate + 0.2
 
 
@@ -118,7 +119,8 @@ def test_nothing_varies_nothing_is_claimed() -> None:
     assert same.within.estimate == pytest.approx(1.0)
     assert same.within.low is None  # tasks that are all alike say nothing of how tasks differ
     (none,) = table_of(present({"gold": []}, [], []))
-    assert none.pooled.estimate is None and none.in_passes is None
+    assert none.pooled.estimate is None
+    assert none.in_passes is None
 
 
 def _simulated(num_tasks: int, trials: int, phi: float, generator: np.random.Generator) -> Evidence:
@@ -128,8 +130,8 @@ def _simulated(num_tasks: int, trials: int, phi: float, generator: np.random.Gen
     for task, p in enumerate(rate.tolist()):
         joint = p * p + phi * p * (1 - p)  # both: equal rates, so every phi up to 1 can be had
         cells = [joint, p - joint, p - joint, 1 - 2 * p + joint]
-        for cell in generator.choice(4, size=trials, p=cells).tolist():
-            rows.append((int(cell in (0, 1)), int(cell in (0, 2)), f"task-{task}"))
+        drawn = generator.choice(4, size=trials, p=cells).tolist()
+        rows += [(int(cell in (0, 1)), int(cell in (0, 2)), f"task-{task}") for cell in drawn]
     presence, outcomes, tasks = (list(column) for column in zip(*rows, strict=True))
     return present({"gold": presence}, outcomes, tasks)
 

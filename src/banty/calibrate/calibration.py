@@ -123,9 +123,7 @@ def calibrate(
         "untiered": sum(not tier for group in labelled.tiers for labels in group for tier in labels),
     }
     criteria = tuple(row for one in criteria_of(groups) for row in table(one))
-    return Calibration(
-        file, proposed, spec, rules, rows, held_out, criteria, proposals, before, after, stops, counts
-    )
+    return Calibration(file, proposed, spec, rules, rows, held_out, criteria, proposals, before, after, stops, counts)
 
 
 def intended(file: RewardFile) -> dict[str, int]:
@@ -143,8 +141,8 @@ def check_outcomes(groups: Sequence[Group]) -> None:
         causes = Counter(rollout.cause or "without an outcome" for rollout in rollouts)
         told = ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
         raise InputError(
-            f"none of {len(rollouts)} rollouts was scored ({told}), and tiers are compared with outcomes; mend that and "
-            "sample them again, or import logs that say how each episode ended"
+            f"none of {len(rollouts)} rollouts was scored ({told}), and tiers are compared with outcomes; mend that "
+            "and sample them again, or import logs that say how each episode ended"
         )
     successes = sum(bool(rollout.outcome.success) for rollout in scored)
     if successes in (0, len(scored)):
@@ -215,9 +213,7 @@ def _row_json(row: TierRow) -> dict[str, Any]:
 
 
 def _standing_json(standing: Standing) -> dict[str, Any]:
-    rows = [
-        {**dataclasses.asdict(row), "actual": row.actual, "mismatch": row.mismatch} for row in standing.directions
-    ]
+    rows = [{**dataclasses.asdict(row), "actual": row.actual, "mismatch": row.mismatch} for row in standing.directions]
     metrics = {name.removeprefix("credit/"): value for name, value in standing.metrics.items()}
     return {
         "directions": rows,

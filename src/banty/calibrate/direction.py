@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,7 +152,10 @@ def _flips(labelled: Labelled, spec: CreditSpec, tiers: Sequence[str]) -> dict[s
     def at(weight: float) -> dict[str, float | None]:
         found = weighed(spec, weight)
         assert found is not None, "the estimator was asked before"
-        return {tier: None if mean is None else mean * found[1] for tier, mean in tier_means(labelled, found[0], tiers).items()}
+        return {
+            tier: None if mean is None else mean * found[1]
+            for tier, mean in tier_means(labelled, found[0], tiers).items()
+        }
 
     if weighed(spec, 1.0) is None:
         return {}

@@ -61,8 +61,8 @@ class CalibrateBlock:
             for one in dataclasses.fields(self):
                 if getattr(self, one.name) != one.default:
                     raise InputError(
-                        f"calibrate.{one.name} is {getattr(self, one.name)!r}, and calibrate.every is 0: nothing would be "
-                        "calibrated; set how many steps apart"
+                        f"calibrate.{one.name} is {getattr(self, one.name)!r}, and calibrate.every is 0: nothing would "
+                        "be calibrated; set how many steps apart"
                     )
 
 

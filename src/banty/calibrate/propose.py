@@ -54,7 +54,9 @@ class Rules:
         limits |= {"settled": (0.0, 2.0)}
         for name, (least, most) in limits.items():
             if not least <= getattr(self, name) <= most:
-                raise InputError(f"{prefix}{name} is {getattr(self, name)}; it takes a number from {least:g} to {most:g}")
+                raise InputError(
+                    f"{prefix}{name} is {getattr(self, name)}; it takes a number from {least:g} to {most:g}"
+                )
         for name, fewest in dict.fromkeys(("passes", "fails", "present", "absent", "rounds"), 1).items():
             if getattr(self, name) < fewest:
                 raise InputError(f"{prefix}{name} is {getattr(self, name)}; it takes at least {fewest}")
@@ -121,8 +123,10 @@ def _of_tier(row: TierRow, tier: Tier, rules: Rules) -> Proposal:
     target = target_of(rho, rules)
     value = stepped(tier.value, target, rules)
     against = tier.intended and value * tier.intended < 0.0
-    why = f"in every rollout: taken for 0" if rho is None else f"within a task, correlation {row.within}"
-    words = why + (f"; this goes against its intended sign, {tier.intended:+d}: look at why before you take it" if against else "")
+    why = "in every rollout: taken for 0" if rho is None else f"within a task, correlation {row.within}"
+    words = why + (
+        f"; this goes against its intended sign, {tier.intended:+d}: look at why before you take it" if against else ""
+    )
     if value == tier.value:
         return settled("kept", words, target)
     return Proposal(row.tier, tier.value, value, target, "moved", words)
@@ -140,10 +144,8 @@ def _lacking(row: TierRow, rules: Rules) -> str:
         ("rollouts with it", row.present, rules.present),
     ]
     needs += [] if constant else [("rollouts without it", row.absent, rules.absent)]
-    words = [
-        f"{have:.0f} of the {need} {what} it takes{_more(have, need, total)}" for what, have, need in needs if have < need
-    ]
-    if not row.absent and words and words[-1].endswith("without it it takes"):
+    words = [f"{have:.0f} of {need} {what}{_more(have, need, total)}" for what, have, need in needs if have < need]
+    if not row.absent and words and words[-1].endswith("without it"):
         words[-1] += ' (it is in every rollout; constant = "zero" takes that for no correlation)'
     return f"not enough to go by: {'; '.join(words)}" if words else ""
 
@@ -170,8 +172,8 @@ def _unsure(row: TierRow, rules: Rules) -> str:
     tasks = math.ceil(row.within.n * max(times, 1.0)) + 1 if times < 1000.0 else 0
     told = f"about {tasks} tasks instead of {row.within.n}" if tasks else "many times as many tasks"
     return (
-        f"correlation {row.within} within a task: the interval holds 0 and reaches further from it than {rules.delta:g}. "
-        f"If it stays {rho:+.3f}, {told} would tell"
+        f"correlation {row.within} within a task: the interval holds 0 and reaches further from it than "
+        f"{rules.delta:g}. If it stays {rho:+.3f}, {told} would tell"
     )
 
 
@@ -180,9 +182,7 @@ def applied(file: RewardFile, proposals: Sequence[Proposal], note: str = "") -> 
     changed = {one.tier: one.proposed for one in proposals if one.move}
     if not changed:
         return file
-    tiers = {
-        name: dataclasses.replace(tier, value=changed.get(name, tier.value)) for name, tier in file.tiers.items()
-    }
+    tiers = {name: dataclasses.replace(tier, value=changed.get(name, tier.value)) for name, tier in file.tiers.items()}
     return dataclasses.replace(file, tiers=tiers, version=file.version + 1, parent=file.sha256, note=note)
 
 
@@ -191,9 +191,7 @@ def pinned(file: RewardFile, names: Sequence[str]) -> RewardFile:
     for name in names:
         if name not in file.tiers:
             raise InputError(f"there is no tier {name!r} to pin; {file.name} has {', '.join(file.tiers)}")
-    tiers = {
-        name: dataclasses.replace(tier, pinned=tier.pinned or name in names) for name, tier in file.tiers.items()
-    }
+    tiers = {name: dataclasses.replace(tier, pinned=tier.pinned or name in names) for name, tier in file.tiers.items()}
     return dataclasses.replace(file, tiers=tiers)
 
 
@@ -228,10 +226,12 @@ def stop_rules(
         StopRule(
             "turn rewards follow the outcome",
             high and grown,
-            f"correlation of mean turn reward and outcome {corr}, before {was}; above {rules.eta:g} and growing is asked",
+            f"correlation of mean turn reward and outcome {corr}, before {was}; it is to exceed {rules.eta:g} and grow",
         ),
         StopRule("settled", largest <= rules.settled, f"largest move {largest:.3f}; {rules.settled:g} is small"),
-        StopRule("rounds", version >= rules.rounds, f"version {version} of the file; {rules.rounds} rounds are the most"),
+        StopRule(
+            "rounds", version >= rules.rounds, f"version {version} of the file; {rules.rounds} rounds are the most"
+        ),
     )
 
 

@@ -1,5 +1,5 @@
-"""Does the presence of a tier in a rollout go with its success: rates, correlations, and how sure they are (specs/irc.md
-2.2, 2.4 and 2.5). Arrays only."""
+"""Does the presence of a tier in a rollout go with its success: rates, correlations, and how sure they are
+(specs/irc.md 2.2, 2.4 and 2.5). Arrays only."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def _interval(estimate: float, resampled: FloatArray, level: float, num_tasks: i
     return Interval(estimate, float(low), float(high), level, num_tasks, method)
 
 
-def _share(part: float, whole: float) -> float | None:
+def _share(part: float | FloatArray, whole: float) -> float | None:
     return float(part) / whole if whole > 0.0 else None
 
 

@@ -18,9 +18,17 @@ from banty.calibrate import Calibration, Rules, pinned
 from banty.calibrate import calibrate as calibrate_rollouts
 from banty.cli.calibrating import Stored, read_stored, with_settings
 from banty.cli.plain import plain, visible
-from banty.cli.show import interval, number
+from banty.cli.show import number
 from banty.errors import StoreError
-from banty.report.calibration import calibration_headline, calibration_page, change_sheet, estimator_words, sign, stop_sheet
+from banty.report.calibration import (
+    calibration_headline,
+    calibration_page,
+    change_sheet,
+    estimator_words,
+    sign,
+    stop_sheet,
+)
+from banty.report.results import Sheet
 from banty.rubrics import diff_of, write_reward_file
 from banty.runs import check_free, write_text
 from banty.runs.folder import write_json
@@ -32,7 +40,9 @@ def calibrate(
     run: Annotated[str, typer.Argument(help="A training run, an evaluation, an imported log, or a store.")],
     rewards: Annotated[str, typer.Option(help="Reward file: a packaged name or a path; the run's, or irc.")] = "",
     estimator: Annotated[str, typer.Option(help="Credit estimator instead of the run's, such as mt_grpo.")] = "",
-    settings: Annotated[list[str] | None, typer.Option("--set", help="credit.KEY=VALUE, such as credit.gamma=1.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="credit.KEY=VALUE, such as credit.gamma=1.")
+    ] = None,
     alpha: Annotated[float | None, typer.Option(help="A value is drawn towards alpha times the correlation.")] = None,
     delta: Annotated[float | None, typer.Option(help="A correlation this near to 0 counts as 0.")] = None,
     beta: Annotated[float | None, typer.Option(help="How far a value goes at once, from 0 to 1.")] = None,
@@ -60,9 +70,7 @@ def calibrate(
         check_free(Path(out))
     stored = read_stored(Path(run), rewards, estimator, settings or [], allow_code)
     file = pinned(stored.rewards, pin or [])
-    found = calibrate_rollouts(
-        stored.groups, file, stored.scoring, stored.credit, rules, hold_out=hold_out, seed=seed
-    )
+    found = calibrate_rollouts(stored.groups, file, stored.scoring, stored.credit, rules, hold_out=hold_out, seed=seed)
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     data = found.to_json() | {"run": str(Path(run).resolve()), "made": made, "notes": list(stored.notes)}
     if out:
@@ -101,64 +109,70 @@ def show_calibration(console: Console, found: Calibration, data: Mapping[str, An
     console.print(
         plain(
             f"{counts['scored']} scored rollouts of {counts['tasks']} tasks, {counts['passes']} passes; "
-            f"values move on {counts['used']} of them. Reward file {found.file.name}, version {found.file.version}; "
-            f"credit {estimator_words(data['credit'])}"
+            f"values move on {counts['used']} of them.\n"
+            f"Reward file: {found.file.name}, version {found.file.version}. Credit: {estimator_words(data['credit'])}."
         )
     )
     for note in notes:
         console.print(plain(f"note: {note}", style="yellow"))
-    _show_presence(console, data["tiers"], data["proposals"], "presence and correlation with success")
+    held_out = {row["tier"]: row["within"] for row in data["held_out"]}
+    _show_presence(console, "Presence, and phi with success within tasks", data["tiers"], held_out)
     _show_directions(console, data["before"]["directions"])
-    _show_sheet(console, "the same rollouts, scored again with the proposed values", change_sheet(data))
     if data["criteria"]:
-        _show_presence(console, data["criteria"], [], "criteria: where each was met")
+        _show_presence(console, "Criteria: where each was met", data["criteria"], {})
+    _show_sheet(console, "Scored again with the proposed values", change_sheet(data))
+    table = _table(f"Proposal{'' if data['diff'] else ': nothing moves'}", "tier", "value", "to", "", "why")
     for one in found.proposals:
-        if one.decision in ("moved", "refused"):
-            console.print(plain(f"{one.tier}: {one.decision}. {one.reason}"))
-    _show_sheet(console, "whether to stop" + (": yes" if found.finished else ": not yet"), stop_sheet(data))
+        style = {"moved": "green", "refused": "yellow"}.get(one.decision, "")
+        to = f"{one.proposed:g}" if one.move else ""
+        cells = (one.tier, f"{one.current:g}", to, one.decision, one.reason)
+        table.add_row(*(plain(cell, style=style) for cell in cells))
+    console.print(table)
+    _show_sheet(console, f"Whether to stop: {'yes' if found.finished else 'not yet'}", stop_sheet(data))
     console.print(plain(calibration_headline(data), style="bold"))
 
 
+def _table(title: str, *columns: str) -> Table:
+    """A table without lines, so that it fits eighty columns."""
+    table = Table(title=plain(title, style="bold"), title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(plain(column, style="dim"))
+    return table
+
+
+def _interval(data: Mapping[str, Any]) -> str:
+    ends = [data[name] for name in ("low", "high")]
+    told = f" [{ends[0]:.2f}, {ends[1]:.2f}]" if None not in ends else ""
+    return number(data["estimate"], 2) + told
+
+
 def _show_presence(
-    console: Console, rows: Sequence[Mapping[str, Any]], proposals: Sequence[Mapping[str, Any]], title: str
+    console: Console, title: str, rows: Sequence[Mapping[str, Any]], held_out: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    table = Table(title=plain(title), title_justify="left")
-    columns = ["", "in passes", "in fails", "phi within tasks", "pooled"]
-    for column in [*columns, *(["held out", "value", ""] if proposals else [])]:
-        table.add_column(column, no_wrap=not column.startswith("phi"))
-    by_tier = {one["tier"]: one for one in proposals}
+    table = _table(title, "", "passes", "fails", "phi", "pooled", *(["held out"] if held_out else []))
     for row in rows:
-        cells = [row["tier"], number(row["in_passes"]), number(row["in_fails"])]
-        cells += [interval(row["within"]), number(row["pooled"]["estimate"])]
-        if one := by_tier.get(row["tier"]):
-            value = f"{one['current']:g}" + (f" -> {one['proposed']:g}" if one["move"] else "")
-            cells += [number((one["held_out"] or {}).get("estimate")), value, one["decision"]]
+        cells = [row["tier"], number(row["in_passes"]), number(row["in_fails"]), _interval(row["within"])]
+        cells.append(number(row["pooled"]["estimate"], 2))
+        if held_out:
+            cells.append(_interval(held_out[row["tier"]]))
         table.add_row(*map(plain, cells))
     console.print(table)
 
 
 def _show_directions(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    table = Table(title=plain("direction: the mean advantage of a tier's turns"), title_justify="left")
-    for column in ("", "turns", "E[A^I]", "E[A^O]", "E[A]", "meant", "goes", "flips at", "dead", "share"):
-        table.add_column(column, no_wrap=column != "E[A]")
+    title = "Direction: the mean advantage of a tier's turns, meant and actual"
+    table = _table(title, "", "A^I", "A^O", "A", "meant", "goes", "flips at", "dead", "share")
     for row in rows:
-        goes = sign(row["actual"]) + (" mismatch" if row["mismatch"] else "")
-        table.add_row(
-            plain(row["tier"]),
-            plain(str(row["turns"])),
-            *(plain(number(row[name])) for name in ("own", "outcome")),
-            plain(interval(row["mean"])),
-            plain(sign(row["intended"])),
-            plain(goes, style="red" if row["mismatch"] else ""),
-            *(plain(number(row[name])) for name in ("flip", "dead", "share")),
-        )
+        style = "red" if row["mismatch"] else ""
+        goes = sign(row["actual"]) + (" !" if row["mismatch"] else "")
+        cells = [row["tier"], number(row["own"], 2), number(row["outcome"], 2), _interval(row["mean"])]
+        cells += [sign(row["intended"]), goes, *(number(row[name], 2) for name in ("flip", "dead", "share"))]
+        table.add_row(*(plain(cell, style=style) for cell in cells))
     console.print(table)
 
 
-def _show_sheet(console: Console, title: str, sheet: Any) -> None:
-    table = Table(title=plain(title), title_justify="left")
-    for column in sheet.columns:
-        table.add_column(column)
+def _show_sheet(console: Console, title: str, sheet: Sheet) -> None:
+    table = _table(title, *sheet.columns)
     for row in sheet.rows:
         table.add_row(*map(plain, row))
     console.print(table)

@@ -29,7 +29,7 @@ _CHANGES = {
 def calibration_page(
     data: Mapping[str, Any], place: str, history: Sequence[Mapping[str, Any]] = (), notes: Sequence[str] = ()
 ) -> str:
-    """The page as HTML. `history` are the decisions a run made by itself, in order; `place` is where the rollouts lie."""
+    """The page as HTML. `history` are the decisions a run made by itself, in order; `place` names the rollouts."""
     rewards, counts = table(data.get("rewards")), table(data.get("counts"))
     rows, held_out = _rows(data, "tiers"), {row.get("tier"): row for row in _rows(data, "held_out")}
     before, after = table(data.get("before")), table(data.get("after"))
@@ -96,7 +96,9 @@ def estimator_words(credit: Mapping[str, Any]) -> str:
 
 def stop_sheet(data: Mapping[str, Any]) -> Sheet:
     """The stop rules and how they stand."""
-    rows = [(str(one.get("name")), "yes" if one.get("met") else "no", str(one.get("words"))) for one in _rows(data, "stop")]
+    rows = [
+        (str(one.get("name")), "yes" if one.get("met") else "no", str(one.get("words"))) for one in _rows(data, "stop")
+    ]
     return Sheet(("", "holds", ""), tuple(rows))
 
 
@@ -184,18 +186,14 @@ def _correlation(row: Mapping[str, Any], other: Mapping[str, Any] | None) -> Str
     return _strip(str(row.get("tier")), f"Correlation of {row.get('tier')} with success", found, SIGNED)
 
 
-def _directions(
-    before: Mapping[str, Any], after: Mapping[str, Any], reach: tuple[float, float]
-) -> list[StripRow]:
+def _directions(before: Mapping[str, Any], after: Mapping[str, Any], reach: tuple[float, float]) -> list[StripRow]:
     later = {row.get("tier"): row for row in _rows(after, "directions")}
     rows = []
     for row in _rows(before, "directions"):
         other = table(later.get(row.get("tier")))
         found = [("before", row.get("mean")), ("after", other.get("mean"))]
         told = "another way than intended" if other.get("mismatch") else ""
-        rows.append(
-            _strip(str(row.get("tier")), f"Mean advantage of {row.get('tier')}", found, reach, told)
-        )
+        rows.append(_strip(str(row.get("tier")), f"Mean advantage of {row.get('tier')}", found, reach, told))
     return rows
 
 

@@ -93,7 +93,9 @@ class RunGate:
             for line in lines:
                 int(line["step"]), bool(line["moved"]), {name: row["asked"] for name, row in line["tiers"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} is damaged: {type(error).__name__} {error}; the run cannot go on from it") from error
+            raise InputError(
+                f"{path} is damaged: {type(error).__name__} {error}; the run cannot go on from it"
+            ) from error
         return lines
 
     def _forget(self) -> None:

@@ -200,7 +200,16 @@ class RLRecipe:
 
     def check(self) -> None:
         """Raises InputError for values that contradict each other or cannot work."""
-        for block in (self.policy, self.train, self.rewards, self.calibrate, self.credit, self.loss, self.optimizer, self.eval):
+        for block in (
+            self.policy,
+            self.train,
+            self.rewards,
+            self.calibrate,
+            self.credit,
+            self.loss,
+            self.optimizer,
+            self.eval,
+        ):
             block.check()
         _at_least(self.learner, "learner", 1, "micro_batch_tokens")
         if self.calibrate.every and not self.rewards.file:

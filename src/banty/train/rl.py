@@ -88,8 +88,8 @@ async def train_rl(
 
     Each step writes its rollouts, one line of metrics and a checkpoint. The metrics say what each phase used, and with
     a `machine` how near to its limits that was. With a `reward_file` turns earn what it says, as far as `rewards` lets
-    them; the run folder keeps a copy. With `calibrate` the run moves the values itself, and keeps every version. In exact order (which this uses) a run that is
-    interrupted and resumed ends with the same weights as one that was not.
+    them; the run folder keeps a copy. With `calibrate` the run moves the values itself, and keeps every version. In
+    exact order (which this uses) a run that is interrupted and resumed ends with the same weights as one that was not.
     """
     block.check()
     check_tasks(block, taskset, split)
