@@ -82,7 +82,7 @@ def calibrate(
     if out:
         print(visible(f"written: {', '.join(str(Path(out) / name) for name in (REWARDS, DIFF, DATA, PAGE))}"))
     else:
-        print("nothing was written; --out FOLDER writes the new reward file, the diff and a page")
+        print("nothing was written; --out FOLDER writes the reward file, the diff and a page")
 
 
 def write_calibration(folder: Path, found: Calibration, data: Mapping[str, Any], stored: Stored) -> None:
