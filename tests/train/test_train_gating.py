@@ -119,11 +119,11 @@ def test_a_damaged_history_is_refused(tmp_path: Path) -> None:
     history = folder / "rewards" / "history.jsonl"
     for text in ("{", '{"step": 1}\n', "[1]\n"):
         history.write_text(text)
-        with pytest.raises(InputError, match="history.jsonl is damaged"):
+        with pytest.raises(InputError, match=r"history\.jsonl is damaged"):
             train(folder)
 
 
 def test_a_recipe_without_a_reward_file_has_nothing_to_calibrate() -> None:
-    with pytest.raises(InputError, match="rewards.file names none"):
+    with pytest.raises(InputError, match=r"rewards\.file names none"):
         RLRecipe(calibrate=CalibrateBlock(every=5)).check()
     RLRecipe(calibrate=CalibrateBlock(every=5), rewards=RewardsBlock(file="irc")).check()

@@ -13,7 +13,7 @@ from banty.report.training import Chart, Key
 from banty.report.wording import MISSING, count, finite, interval, number, table
 
 SIGNED = (-1.0, 1.0)
-_STYLES = ("c1", "c2", "c3", "c4", "c5", "c6")
+_STYLES = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8")
 _CHANGES = {
     "mismatches": "mismatches of direction",
     "dead_turns": "dead turns, share",
@@ -79,12 +79,17 @@ def calibration_headline(data: Mapping[str, Any]) -> str:
     proposals = _rows(data, "proposals")
     moved = [one for one in proposals if finite(one.get("move"))]
     refused = [str(one.get("tier")) for one in proposals if one.get("decision") == "refused"]
-    told = ", ".join(f"{one['tier']} {number(one['current'], 2)} to {number(one['proposed'], 2)}" for one in moved)
+    told = ", ".join(f"{one['tier']} {_value(one.get('current'))} to {_value(one.get('proposed'))}" for one in moved)
     wrong = table(data.get("before")).get("mismatches") or []
     words = f"Move {told}" if told else "No value is to move"
     words += f"; for {', '.join(refused)} the rollouts do not say enough" if refused else ""
     pushed = f"{', '.join(map(str, wrong))} {'is' if len(wrong) == 1 else 'are'} pushed another way than intended"
     return f"{words}; {pushed if wrong else 'every tier is pushed the way it is intended'}."
+
+
+def _value(value: Any) -> str:
+    found = finite(value)
+    return MISSING if found is None else f"{found:g}"
 
 
 def estimator_words(credit: Mapping[str, Any]) -> str:
@@ -129,8 +134,8 @@ def _values(data: Mapping[str, Any]) -> Sheet:
     rows = [
         (
             str(one.get("tier")),
-            number(one.get("current")),
-            number(one.get("proposed")),
+            _value(one.get("current")),
+            _value(one.get("proposed")),
             str(one.get("decision")),
             interval(one.get("held_out")),
         )
