@@ -16,7 +16,7 @@ from banty.stats import Interval
 Decision = Literal["moved", "kept", "pinned", "frozen", "refused"]
 
 FROZEN: Mapping[str, str] = {
-    "golden": "golden calls define the right ending, so that they go with success says nothing; gold is the unit, 1",
+    "golden": "golden calls define the right ending, so that they go with success says nothing; the tier gold is the unit, 1",
     "noop": "only a success can be one, so that it goes with success says nothing",
 }
 """Predicates whose tiers are never calibrated, and why."""
@@ -113,7 +113,7 @@ def _of_tier(row: TierRow, tier: Tier, rules: Rules) -> Proposal:
     if tier.pinned:
         return settled("pinned", "pinned: it keeps the value it was given")
     if tier.predicate in FROZEN:
-        value = 1.0 if tier.predicate == "golden" else tier.value
+        value = 1.0 if row.tier == "gold" else tier.value
         return Proposal(row.tier, tier.value, value, value, "frozen", FROZEN[tier.predicate])
     if lacking := _lacking(row, rules):
         return settled("refused", lacking)
