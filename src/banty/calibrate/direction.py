@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from banty.calibrate.table import resampled_interval
 from banty.credit import Credit, CreditSpec, GroupRewards, Turns, estimator_of, gradient_shares, turns_of
 from banty.credit.metrics import DEAD
 from banty.errors import InputError
@@ -197,7 +198,7 @@ def _mean_interval(
     level: float,
     num_resamples: int,
 ) -> Interval:
-    """The weighted mean advantage of the turns `here`, with a percentile bootstrap over the tasks that have any."""
+    """The weighted mean advantage of the turns `here`, with a bootstrap over the tasks that have any."""
     estimate = _mean(turns.advantage[here], weights[here])
     task_of_turn = np.array(tasks, dtype=np.str_)[turns.group[here].astype(np.int64)]
     found, place = np.unique(task_of_turn, return_inverse=True)
@@ -209,6 +210,4 @@ def _mean_interval(
     times = np.random.default_rng(seed).multinomial(num_tasks, np.full(num_tasks, 1.0 / num_tasks), size=num_resamples)
     sizes = times @ size
     means = (times @ total)[sizes > 0.0] / sizes[sizes > 0.0]
-    low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    method = f"percentile bootstrap over tasks, {num_resamples} resamples"
-    return Interval(estimate, float(low), float(high), level, num_tasks, method)
+    return resampled_interval(estimate, means, level, num_tasks)

@@ -16,7 +16,8 @@ from banty.stats import Interval
 Decision = Literal["moved", "kept", "pinned", "frozen", "refused"]
 
 FROZEN: Mapping[str, str] = {
-    "golden": "golden calls define the right ending, so that they go with success says nothing; the tier gold is the unit, 1",
+    "golden": "golden calls define the right ending, so that they go with success says nothing; gold itself is the "
+    "unit, 1",
     "noop": "only a success can be one, so that it goes with success says nothing",
 }
 """Predicates whose tiers are never calibrated, and why."""

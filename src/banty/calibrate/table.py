@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from banty.stats import Interval
 
@@ -129,7 +131,7 @@ class TierRow:
 def table_of(
     evidence: Evidence, *, seed: int = 0, level: float = 0.95, num_resamples: int = 2000
 ) -> tuple[TierRow, ...]:
-    """A row for every tier, in the evidence's order. Intervals are percentile bootstraps over tasks: the rollouts of a
+    """A row for every tier, in the evidence's order. Intervals are bootstraps over tasks: the rollouts of a
     task are drawn together. The order of the rollouts does not matter."""
     evidence = evidence.rows(evidence.weights > 0.0)
     presence = (evidence.counts > 0).astype(np.float64)
@@ -246,8 +248,16 @@ def _interval(estimate: float, resampled: FloatArray, level: float, num_tasks: i
     shown = np.nan_to_num(resampled)
     if not len(shown) or np.ptp(shown) <= _ROUNDING:
         return Interval(estimate, None, None, level, num_tasks, "all resamples equal: no interval")
-    low, high = np.quantile(shown, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    method = f"percentile bootstrap over tasks, {len(shown)} resamples"
+    return resampled_interval(estimate, shown, level, num_tasks)
+
+
+def resampled_interval(estimate: float, resampled: FloatArray, level: float, num_tasks: int) -> Interval:
+    """The expanded percentile interval (Hesterberg 2015, section 5.3): the quantiles are those that would give, for a
+    mean, the t interval in place of the normal one, without which few tasks give too short an interval."""
+    reach = math.sqrt(num_tasks / (num_tasks - 1)) * float(special.stdtrit(num_tasks - 1, (1.0 + level) / 2.0))
+    tail = float(special.ndtr(-reach))
+    low, high = np.quantile(resampled, [tail, 1.0 - tail])
+    method = f"expanded percentile bootstrap over tasks, {len(resampled)} resamples"
     return Interval(estimate, float(low), float(high), level, num_tasks, method)
 
 
