@@ -20,18 +20,19 @@ ARROWS: dict[str, set[str]] = {
     "rollout": {"records", "chat"},
     "runs": {"records"},
     "rubrics": {"records", "chat", "runs"},
+    "calibrate": {"records", "stats", "credit", "rubrics", "runs"},
     "evals": {"records", "rollout", "envs", "stats", "runs"},
     "report": {"records", "stats", "rollout", "runs", "evals", "perf"},
     "sweeps": {"records", "stats", "runs", "evals"},
     "interop": {"records", "chat", "envs", "rollout", "runs"},
-    "train": {"records", "credit", "rollout", "rubrics", "runs", "evals", "perf"},
+    "train": {"records", "calibrate", "credit", "rollout", "rubrics", "runs", "evals", "perf"},
     "perf": set(),
     "models": {"records", "perf"},
     "policies": {"records", "chat", "models", "perf"},
     "learn": {"records", "models", "perf"},
     "cli": {
         *("records", "stats", "credit", "chat", "envs", "rollout", "runs", "rubrics"),
-        *("evals", "report", "sweeps", "train", "perf", "models", "policies", "learn", "interop"),
+        *("evals", "report", "sweeps", "train", "perf", "calibrate", "models", "policies", "learn", "interop"),
     },
 }
 EVERYONE_MAY = {"errors", "blocking"}

@@ -152,6 +152,7 @@ def run_training(
                 loss=recipe.loss,
                 rewards=recipe.rewards,
                 reward_file=prepared.rewards,
+                calibrate=recipe.calibrate,
                 machine=machine_of(run.path),
             )
             run_async(work, _kept(run))
