@@ -63,7 +63,7 @@ def task_json(rollout: Rollout, taskset: Taskset, reveal: bool) -> dict[str, Any
     return shown
 
 
-def _taskset_of_run(folder: Path, allow_code: bool) -> Taskset:
+def taskset_of_run(folder: Path, allow_code: bool) -> Taskset:
     """The taskset that a run's or evaluation's recipe names."""
     recipe = RunFolder.open(folder).read_json("recipe.json")
     env, options = recipe["env"], recipe.get("options", {})
@@ -75,7 +75,7 @@ def _taskset_of_run(folder: Path, allow_code: bool) -> Taskset:
 def expert_of_run(folder: Path, allow_code: bool) -> Expert | None:
     """The expert of a run's environment, or None where it cannot be made here: reading a conversation needs none."""
     try:
-        return _taskset_of_run(folder, allow_code).expert()
+        return taskset_of_run(folder, allow_code).expert()
     except InputError:
         return None
 
@@ -84,7 +84,7 @@ def replay_stored(
     folder: Path, rollouts: Sequence[Rollout], wanted: Sequence[Rollout], allow_code: bool
 ) -> dict[str, Any]:
     """Replay the scored roots among `wanted` with their descendants; how many, and where any differ."""
-    taskset = _taskset_of_run(folder, allow_code)
+    taskset = taskset_of_run(folder, allow_code)
     trees: dict[str, list[Rollout]] = {}
     for rollout in rollouts:
         trees.setdefault(rollout.root_id, []).append(rollout)
