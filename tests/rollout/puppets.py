@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from banty.envs.baselines import do_nothing
@@ -30,6 +30,7 @@ from banty.records import (
     SampleRequest,
     Task,
     ToolCall,
+    ToolMatching,
 )
 from banty.rollout import Cast, run_episode
 
@@ -115,6 +116,12 @@ class Stage:
         return None
 
     def habits(self) -> Mapping[str, Habit]:
+        return {}
+
+    def golden(self, task: Task) -> Sequence[ToolCall] | None:
+        return None
+
+    def matching(self) -> Mapping[str, ToolMatching]:
         return {}
 
     def fingerprint(self, split: str, num_tasks: int | None = None, seed: int = 0) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
 
 from banty.envs.baselines import do_nothing
 from banty.errors import InputError
-from banty.records import JSON, Baselines, Env, Expert, Habit, Task, generator, sha256_json
+from banty.records import JSON, Baselines, Env, Expert, Habit, Task, ToolCall, ToolMatching, generator, sha256_json
 
 
 class Tasks:
@@ -54,6 +54,12 @@ class Tasks:
         return None
 
     def habits(self) -> Mapping[str, Habit]:
+        return {}
+
+    def golden(self, task: Task) -> Sequence[ToolCall] | None:
+        return None
+
+    def matching(self) -> Mapping[str, ToolMatching]:
         return {}
 
     def describe(self, data: Any) -> JSON:

@@ -24,7 +24,7 @@ from banty.records.messages import JSON, CallFault, Effect, FaultKind, Message, 
 from banty.records.optim import OptimizerSpec
 from banty.records.rollouts import CallResult, Group, Outcome, Rollout, Segment, Status, StatusCause, Transform, Turn
 from banty.records.seeds import bucket, derive, generator
-from banty.records.tasks import Baselines, Task, Taskset, canonical_json, sha256_json, take
+from banty.records.tasks import Baselines, Task, Taskset, ToolMatching, canonical_json, sha256_json, take
 
 __all__ = [
     "AGGREGATIONS",
@@ -68,6 +68,7 @@ __all__ = [
     "Task",
     "Taskset",
     "ToolCall",
+    "ToolMatching",
     "ToolSchema",
     "TrainingSample",
     "Transform",

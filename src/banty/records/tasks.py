@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from banty.records.messages import JSON
+from banty.records.messages import JSON, ToolCall
 from banty.records.seeds import derive
 
 if TYPE_CHECKING:
@@ -57,6 +57,20 @@ class Baselines:
     policies: Mapping[str, Callable[[Task], Policy]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ToolMatching:
+    """How arguments of one tool are compared with those of a golden call: names of keys, at any depth.
+
+    What is under a key of `ignore` is not compared. The lists under `as_set` have no order. Texts under `text` are
+    compared without letter case and white space. Under `numbers` a text that spells a number is that number.
+    """
+
+    ignore: tuple[str, ...] = ()
+    as_set: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+
+
 class Taskset(Protocol):
     """Many tasks of one environment, with splits, and the factory of episodes over them."""
 
@@ -90,6 +104,13 @@ class Taskset(Protocol):
 
     def habits(self) -> Mapping[str, Habit]:
         """What results on these tasks are searched for, by name."""
+
+    def golden(self, task: Task) -> Sequence[ToolCall] | None:
+        """The calls of one reference path of a task, in order; none where a right ending makes no call, and None where
+        nobody knows. Private like the task's data: never part of an observation, a schema or a store."""
+
+    def matching(self) -> Mapping[str, ToolMatching]:
+        """By tool, what in its arguments has no meaning when a call is compared with a golden one."""
 
     def fingerprint(self, split: str, num_tasks: int | None = None, seed: int = 0) -> str:
         """sha256 over everything that decides what the first `num_tasks` tasks ask and how they are scored."""

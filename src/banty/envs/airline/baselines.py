@@ -24,15 +24,22 @@ def airline_baselines(golden: Callable[[Task], Policy]) -> Mapping[str, Callable
 
 def golden_of_scenario(scenario: Scenario) -> Policy:
     """Reads what must be read, asks for a yes, makes the right calls, says what must be said, and then transfers."""
-    lines: list[str | ToolCall] = [
-        ToolCall("get_reservation_details", {"reservation_id": key}) for key in sorted(scenario.looks_up)
-    ]
+    lines: list[str | ToolCall] = [*_look_ups(scenario)]
     if scenario.writes:
         lines += [GO_AHEAD, *scenario.writes]
     settled = f"It is all settled. {' '.join(scenario.tells)}".strip()
     if scenario.transfers:
         lines += [*([settled] if scenario.tells else []), _HAND_OVER]
     return LinePolicy("golden-replay", [*lines, settled])
+
+
+def golden_calls(scenario: Scenario) -> tuple[ToolCall, ...]:
+    """The calls of the right ending: what must be read, what must be written, and the transfer where one is due."""
+    return (*_look_ups(scenario), *scenario.writes, *([_HAND_OVER] if scenario.transfers else []))
+
+
+def _look_ups(scenario: Scenario) -> list[ToolCall]:
+    return [ToolCall("get_reservation_details", {"reservation_id": key}) for key in sorted(scenario.looks_up)]
 
 
 def golden_of_task(task: Tau2Task) -> Policy:

@@ -16,7 +16,7 @@ from banty.envs.airline.rubric import Gold, Grade
 from banty.envs.airline.tasks import AirlineTasks, CustomerKind
 from banty.envs.airline.tau2tasks import Tau2Task, load_tasks
 from banty.errors import InputError
-from banty.records import JSON, Baselines, Env, Task
+from banty.records import JSON, Baselines, Env, Task, ToolCall
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,11 @@ class PublishedTasks(AirlineTasks):
         """Played with the silent customer, which costs nothing."""
         silent = PublishedTasks(data=self._folder, tasks=self._tasks.path, grade=self._grade, customer="silent")
         return Baselines(silent, airline_baselines(lambda task: golden_of_task(task.data.task)))
+
+    def golden(self, task: Task) -> tuple[ToolCall, ...]:
+        """The published actions, one annotator's path."""
+        actions: tuple[ToolCall, ...] = task.data.task.actions
+        return actions
 
     def describe(self, data: PublishedCase) -> JSON:
         return [dict(data.task.raw), self._shown.policy]

@@ -143,7 +143,11 @@ def _meaning(state: State, other: State) -> tuple[Mapping[str, str], Counter[str
     return old, new
 
 
-_UNORDERED = ("flights", "passengers", "payment_history")
+UNORDERED = ("flights", "passengers", "payment_history")
+"""Fields whose order has no meaning."""
+
+BY_VALUE = ("total_baggages", "nonfree_baggages", "amount", "price")
+"""Fields in which a text that spells a number is that number: the reference stores some as they were given."""
 
 
 def _normal(value: Any) -> str:
@@ -155,12 +159,12 @@ def _plain(value: Any, key: str = "") -> Any:
         return {name: _plain(item, name) for name, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):
         items = [_plain(item) for item in value]
-        return sorted(items, key=lambda item: json.dumps(item, sort_keys=True)) if key in _UNORDERED else items
+        return sorted(items, key=lambda item: json.dumps(item, sort_keys=True)) if key in UNORDERED else items
     if isinstance(value, bool):
         return value
     if isinstance(value, (int, float)):
         return float(value)
-    if isinstance(value, str) and key in ("total_baggages", "nonfree_baggages", "amount", "price"):
+    if isinstance(value, str) and key in BY_VALUE:
         try:
             return float(value)
         except ValueError:

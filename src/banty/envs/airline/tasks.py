@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from banty.envs.airline.baselines import airline_baselines, golden_of_scenario
+from banty.envs.airline.baselines import airline_baselines, golden_calls, golden_of_scenario
 from banty.envs.airline.customers import (
     GUIDELINES,
     Customer,
@@ -23,6 +23,7 @@ from banty.envs.airline.data import AirlineWorld, airline_folder, load_world
 from banty.envs.airline.env import AirlineDesk, preset
 from banty.envs.airline.expert import AIRLINE_EXPERT
 from banty.envs.airline.habits import AIRLINE_HABITS
+from banty.envs.airline.matching import AIRLINE_MATCHING
 from banty.envs.airline.phrases import SPLITS
 from banty.envs.airline.requests import Plan, Subject, make_request
 from banty.envs.airline.rubric import Gold, Grade
@@ -31,7 +32,7 @@ from banty.envs.airline.tools import AirlineTools
 from banty.envs.airline.worlds import make_small_world, make_world, split_of
 from banty.envs.tasksets import Tasks, one_of
 from banty.errors import InputError
-from banty.records import JSON, Baselines, Env, Expert, Habit, Task
+from banty.records import JSON, Baselines, Env, Expert, Habit, Task, ToolCall, ToolMatching
 
 CustomerKind = Literal["scripted", "model", "silent"]
 Phrasing = Literal["own", "train"]
@@ -94,6 +95,9 @@ class AirlineTasks(Tasks):
     def habits(self) -> Mapping[str, Habit]:
         return AIRLINE_HABITS
 
+    def matching(self) -> Mapping[str, ToolMatching]:
+        return AIRLINE_MATCHING
+
     @property
     def roles(self) -> frozenset[str]:
         return frozenset({"user"} if self._customer == "model" else ())
@@ -153,6 +157,9 @@ class GeneratedTasks(AirlineTasks):
 
     def expert(self) -> Expert:
         return AIRLINE_EXPERT
+
+    def golden(self, task: Task) -> tuple[ToolCall, ...]:
+        return golden_calls(task.data.scenario)
 
     def describe(self, data: GeneratedCase) -> JSON:
         """Scenario, right ending, world and policy text."""
