@@ -21,7 +21,8 @@ ARROWS: dict[str, set[str]] = {
     "runs": {"records"},
     "rubrics": {"records", "chat", "runs"},
     "evals": {"records", "rollout", "envs", "stats", "runs"},
-    "report": {"records", "stats", "rollout", "runs", "evals", "perf"},
+    "report": {"records", "stats", "credit", "rollout", "microscope", "runs", "evals", "perf"},
+    "microscope": {"records", "credit", "rollout", "rubrics", "train"},
     "sweeps": {"records", "stats", "runs", "evals"},
     "train": {"records", "credit", "rollout", "rubrics", "runs", "evals", "perf"},
     "perf": set(),
@@ -30,7 +31,7 @@ ARROWS: dict[str, set[str]] = {
     "learn": {"records", "models", "perf"},
     "cli": {
         *("records", "stats", "credit", "chat", "envs", "rollout", "runs", "rubrics"),
-        *("evals", "report", "sweeps", "train", "perf", "models", "policies", "learn"),
+        *("evals", "microscope", "report", "sweeps", "train", "perf", "models", "policies", "learn"),
     },
 }
 EVERYONE_MAY = {"errors", "blocking"}

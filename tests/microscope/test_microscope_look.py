@@ -14,8 +14,9 @@ from tests import rollouts_by_hand as by_hand
 
 from banty.credit import ESTIMATORS, CreditSpec, GroupRewards, estimator_of
 from banty.errors import InputError
-from banty.microscope import Labels, Lens, Look, look, look_json
+from banty.microscope import Lens, Look, look, look_json
 from banty.records import Outcome, Rollout
+from banty.rubrics import TurnLabel
 from banty.train.recipe import TrainBlock
 
 REWARDS = [[0.0, 1.0, 0.0], [0.0, 0.0], [0.5, 0.25, -0.1, 0.0], [-0.1, 0.0, 0.0]]
@@ -260,7 +261,7 @@ def test_json_holds_everything_and_no_number_json_lacks() -> None:
         *members[0].turns[1:],
     )
     members[0] = dataclasses.replace(members[0], turns=turns)
-    labels = Labels(("gold", "read", "message"), ("the booking", "", ""))
+    labels = [TurnLabel("gold", 1.0, 1.0, "the booking"), *[TurnLabel("read", 0.0, 1.0, "")] * 2]
     data = json.loads(json.dumps(look_json(seen(members[0], members, labels=labels), tokens=True), allow_nan=False))
     assert data["group"]["num_scored"] == 4
     assert data["turns"][0]["tier"] == "gold"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -44,9 +43,9 @@ from banty.envs.registry import BUILT_IN, installed
 from banty.envs.scaffold import class_prefix, new_env
 from banty.errors import InputError
 from banty.evals import EvalPlan, compare_cards, read_card
-from banty.records import Limits, Rollout, SamplingParams
+from banty.records import Limits, SamplingParams
 from banty.report import headline, write_report
-from banty.rollout import Cast, check_roles, stored_rollouts
+from banty.rollout import Cast, check_roles
 from banty.runs import check_free
 
 app = typer.Typer(

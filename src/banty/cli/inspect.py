@@ -1,4 +1,4 @@
-"""`banty inspect`: what a folder stores, listed, read as conversations, by tokens, under the microscope, or replayed."""
+"""`banty inspect`: what a folder stores, listed, read as conversations or under the microscope, or replayed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from banty.cli import show, tokens
 from banty.cli.inspection import expert_of_run, replay_sentence, replay_stored, rollout_of
-from banty.cli.microscope import look_at, show_look
+from banty.cli.microscope import Asked, look_at, show_look
 from banty.cli.plain import print_json, visible
 from banty.errors import InputError
 from banty.microscope import look_json
@@ -28,8 +28,11 @@ def inspect(
     credit: Annotated[
         Listed, typer.Option(help="An estimator to credit it with, such as hybrid,gamma=0.8; twice to compare.")
     ] = None,
+    rewards: Annotated[str, typer.Option(help="Reward turns as this reward file does: a name, or a path.")] = "",
     with_tokens: Annotated[bool, typer.Option("--tokens", help="Show tokens: mask, text, logprobs.")] = False,
-    trainer: Annotated[bool, typer.Option("--trainer", help="Add the learner's logprobs, on the run's weights.")] = False,
+    trainer: Annotated[
+        bool, typer.Option("--trainer", help="Add the learner's logprobs, on the run's weights.")
+    ] = False,
     html: Annotated[str, typer.Option(help="Write it as a page to this file.")] = "",
     model: Annotated[str, typer.Option(help="Folder whose tokenizer --tokens uses; the run's own if not given.")] = "",
     failed: Annotated[bool, typer.Option("--failed", help="List only those that failed or errored.")] = False,
@@ -49,7 +52,8 @@ def inspect(
         banty inspect runs/train-desk-001 --rollout ID --credit hybrid --credit mt_grpo --html turn.html
     """
     console, place = Console(), Path(folder)
-    closely = [name for name, given in (("--credit", credit), ("--trainer", trainer), ("--html", html)) if given]
+    close = {"--credit": credit, "--rewards": rewards, "--trainer": trainer, "--html": html}
+    closely = [name for name, given in close.items() if given]
     if closely and (not rollout or replay):
         raise InputError(f"{closely[0]} looks at one rollout; name it with --rollout ID, and leave --replay out")
     if with_tokens and not closely and not _names_one(place, rollout):
@@ -68,11 +72,14 @@ def inspect(
         place,
         rollout_of(rollouts, rollout),
         rollouts,
-        credit=credit or (),
-        trainer=trainer,
-        tokens=with_tokens or bool(html),
-        model=model,
-        allow_code=allow_code,
+        Asked(
+            credit=credit or (),
+            rewards=rewards,
+            trainer=trainer,
+            tokens=with_tokens or bool(html),
+            model=model,
+            allow_code=allow_code,
+        ),
     )
     written = write_look(found, Path(html)) if html else None
     if as_json:

@@ -1,31 +1,35 @@
-"""`banty inspect --rollout`: from a stored run and what was typed to one rollout under the microscope, on a terminal."""
+"""`banty inspect --rollout`: one stored rollout under the microscope, and how a terminal shows it."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from banty.cli.inspection import expert_of_run, lapses_of
+from banty.cli.inspection import expert_of_run, lapses_of, taskset_of_run
 from banty.cli.plain import plain, visible
 from banty.cli.scoring import HABITS, recipe_of_run, scores_of, training_run_of
 from banty.cli.show import number, show_rollout
 from banty.cli.tokens import model_of_run, tokenizer_in
-from banty.credit import CreditSpec
-from banty.credit.metrics import DEAD
+from banty.credit import DEAD, CreditSpec
+from banty.envs.userfiles import import_file
 from banty.errors import InputError
-from banty.microscope import Decode, Lens, Look, Token, TurnCredit, TurnLook, look
+from banty.microscope import Decode, Lens, Look, TurnCredit, TurnLook, look, near
 from banty.models.habits import START_ID, HabitWeights
 from banty.records import Expert, Rollout
+from banty.rubrics import Labeller, Predicate, RewardFile, TurnLabel, read_reward_file, rewarded, with_functions
 from banty.runs import from_mapping, toml_value
 from banty.train.recipe import TrainBlock
 
 MOST = 2
+PLAIN = "outcome"
+"""The packaged reward file that names the usual tiers and pays for none."""
 BESIDE = (CreditSpec(), CreditSpec(estimator="hybrid"))
 """What the run's own estimator is shown beside: the first of these that it is not."""
 
@@ -53,36 +57,78 @@ def specs_of(texts: Sequence[str], own: CreditSpec | None) -> tuple[CreditSpec, 
     return BESIDE if own is None else (own, next(each for each in BESIDE if each != own))
 
 
-def look_at(
-    folder: Path,
-    rollout: Rollout,
-    rollouts: Sequence[Rollout],
-    *,
-    credit: Sequence[str] = (),
-    trainer: bool = False,
-    tokens: bool = False,
-    model: str = "",
-    allow_code: bool = False,
-) -> Look:
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What was typed: estimators, a reward file, whether trainer logprobs and tokens are wanted, a tokenizer's folder,
+    and whether code may be run."""
+
+    credit: Sequence[str] = ()
+    rewards: str = ""
+    trainer: bool = False
+    tokens: bool = False
+    model: str = ""
+    allow_code: bool = False
+
+
+def look_at(folder: Path, rollout: Rollout, rollouts: Sequence[Rollout], asked: Asked) -> Look:
     """`rollout` under the microscope, as far as its folder allows; what it does not is said in the notes.
 
-    Raises InputError for estimators that cannot work, and, where any was asked for, for a rollout without credit.
+    With a reward file, turn rewards are what it gives; else they are as stored, and tiers those of the run's own file.
+    Raises InputError for estimators and reward files that cannot work, and, where estimators were asked for, for a
+    rollout without credit.
     """
     notes: list[str] = []
     own, block = _trained_with(folder, notes)
-    specs = specs_of(credit, own)
-    found = look(rollout, rollouts, Lens(specs, block))
-    if credit and found.no_credit:
+    specs = specs_of(asked.credit, own)
+    kept = near(rollout, rollouts)
+    labels: Sequence[TurnLabel] = ()
+    labeller = _labeller(folder, asked, notes)
+    if labeller is not None:
+        labels = labeller(rollout)
+    if labeller is not None and asked.rewards:
+        kept = [rewarded(one, labeller(one)) for one in kept]
+        rollout = next(one for one in kept if one.rollout_id == rollout.rollout_id)
+        notes.append(f"Turn rewards are those of {labeller.file.name}, version {labeller.file.version}, unscaled.")
+    found = look(rollout, kept, Lens(specs, block))
+    if asked.credit and found.no_credit:
         raise InputError(f"--credit: {rollout.rollout_id} has no advantage: {found.no_credit}")
     scores: Mapping[int, Sequence[float]] = {}
-    if trainer:
+    if asked.trainer:
         try:
-            scores, note = scores_of(folder, rollout, allow_code=allow_code)
+            scores, note = scores_of(folder, rollout, allow_code=asked.allow_code)
         except InputError as why:
             note = f"No trainer logprobs: {why}."
         notes.append(note)
-    decode = _decoder(folder, rollout, model, expert_of_run(folder, allow_code), notes) if tokens else None
-    return look(rollout, rollouts, Lens(specs, block, decode=decode, trainer=scores, notes=notes))
+    decode = _decoder(folder, rollout, asked, notes) if asked.tokens else None
+    return look(rollout, kept, Lens(specs, block, labels, decode, scores, notes))
+
+
+def _labeller(folder: Path, asked: Asked, notes: list[str]) -> Labeller | None:
+    """What names tiers: the reward file asked for, or else the run's own, or the plain tiers; None, which is noted,
+    where the tasks cannot be made here."""
+    if not asked.rewards and not (folder / "recipe.json").is_file():
+        return None  # a store does not say whose tasks these are
+    try:
+        file = with_code(read_reward_file(asked.rewards or PLAIN), asked.allow_code)
+        return Labeller(taskset_of_run(folder, asked.allow_code), file)
+    except InputError as why:
+        if asked.rewards:
+            raise
+        notes.append(f"No tiers: {why}.")
+        return None
+
+
+def with_code(file: RewardFile, allow_code: bool) -> RewardFile:
+    """The file with its Python tiers loaded where code may be run; where not, labelling says so."""
+    return with_functions(file, _predicate) if allow_code else file
+
+
+def _predicate(place: str) -> Predicate:
+    path, _, name = place.rpartition(":")
+    found = getattr(import_file(path), name, None)
+    if not callable(found):
+        raise InputError(f"{path} defines no function {name}")
+    return cast(Predicate, found)
 
 
 def _trained_with(folder: Path, notes: list[str]) -> tuple[CreditSpec | None, TrainBlock]:
@@ -98,16 +144,16 @@ def _trained_with(folder: Path, notes: list[str]) -> tuple[CreditSpec | None, Tr
     return recipe.credit, recipe.train
 
 
-def _decoder(folder: Path, rollout: Rollout, model: str, expert: Expert | None, notes: list[str]) -> Decode | None:
+def _decoder(folder: Path, rollout: Rollout, asked: Asked, notes: list[str]) -> Decode | None:
     """What a token id says: of a model its tokenizer's text, of a habit policy the decision; None where neither can be
     had, which is noted."""
     if not any(turn.segment for turn in rollout.turns):
         notes.append("It has no token ids: the policy shows none.")
         return None
-    if not model and rollout.policy.startswith("habits"):
-        return _decisions(folder, expert, notes)
+    if not asked.model and rollout.policy.startswith("habits"):
+        return _decisions(folder, expert_of_run(folder, asked.allow_code), notes)
     try:
-        tokenizer = _tokenizer(folder, model)
+        tokenizer = _tokenizer(folder, asked.model)
     except InputError as why:
         notes.append(f"Tokens are shown by their ids: {why}.")
         return None
@@ -179,7 +225,7 @@ def _beneath(one: TurnLook, found: Look, *, tokens: bool) -> list[Text | Table]:
     lines: list[Text | Table] = []
     if one.place is not None:
         facts = [
-            f"tier {one.tier}{f' ({one.why})' if one.why else ''}" if one.tier else "",
+            f"tier {one.label.tier or '-'} ({one.label.why})" if one.label else "",
             f"reward {one.reward:+.3f}" if one.reward is not None else "no turn reward",
             f"return {one.returned:+.3f}" if one.returned is not None else "",
             f"{one.reached} of {len(found.members)} have a turn here" if one.credits else "",
@@ -211,18 +257,13 @@ def _tokens(one: TurnLook) -> Table:
     for token in one.sampled:
         table.add_row(
             str(token.id),
-            plain(said_of(token)),
+            plain(token.said),
             str(int(token.trained)),
             number(token.sampler, 4),
             number(token.trainer, 4),
             "-" if token.drift is None else f"{token.drift:+.1e}",
         )
     return table
-
-
-def said_of(token: Token) -> str:
-    """A token's text with its blanks to be seen; empty where nobody knows it."""
-    return (token.text or "").replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·")
 
 
 def _table(found: Look) -> Table:
@@ -238,7 +279,7 @@ def _table(found: Look) -> Table:
         table.add_row(
             str(one.turn.index),
             plain(calls or ("broken call" if one.turn.message.faults else "message")),
-            plain(one.tier or "-"),
+            plain(one.label.tier if one.label else "-"),
             str(len(one.sampled)),
             number(one.reward),
             number(one.returned),

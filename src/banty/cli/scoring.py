@@ -158,8 +158,8 @@ def _note(rollout: Rollout, version: int, name: str) -> str:
 
 def _sampled_earlier(rollout: Rollout, newer: str) -> str:
     return (
-        f"Trainer logprobs are on {newer}. Version {rollout.version}, which sampled this rollout, is not kept, so drift "
-        "is also what training changed between the two."
+        f"Trainer logprobs are on {newer}. Version {rollout.version}, which sampled this rollout, is not kept, so "
+        "drift is also what training changed between the two."
     )
 
 

@@ -3,7 +3,6 @@
 from banty.microscope.look import (
     Decode,
     Estimate,
-    Labels,
     Lens,
     Look,
     Member,
@@ -12,13 +11,14 @@ from banty.microscope.look import (
     TurnLook,
     look,
     look_json,
+    near,
+    step_of,
 )
 from banty.microscope.terms import Term, reason_of, terms_of
 
 __all__ = [
     "Decode",
     "Estimate",
-    "Labels",
     "Lens",
     "Look",
     "Member",
@@ -28,6 +28,8 @@ __all__ = [
     "TurnLook",
     "look",
     "look_json",
+    "near",
     "reason_of",
+    "step_of",
     "terms_of",
 ]

@@ -14,6 +14,7 @@ from banty.errors import InputError
 from banty.microscope.terms import Term, reason_of, terms_of
 from banty.records import Group, Rollout, Segment, Turn
 from banty.rollout import group_rollouts
+from banty.rubrics import TurnLabel
 from banty.train.recipe import TrainBlock
 from banty.train.rl import rewards_of, teaches
 
@@ -73,6 +74,14 @@ class Token:
     trainer: float | None = None
 
     @property
+    def said(self) -> str:
+        """The text, with breaks and blanks at its ends to be seen; empty where nobody knows it."""
+        text = (self.text or "").replace("\n", "⏎").replace("\t", "⇥")
+        inner = text.strip(" ")
+        before, after = (len(text), 0) if not inner else (text.index(inner), len(text) - text.index(inner) - len(inner))
+        return "·" * before + inner + "·" * after
+
+    @property
     def drift(self) -> float | None:
         """The trainer's logprob less the sampler's."""
         return None if self.trainer is None or self.sampler is None else self.trainer - self.sampler
@@ -85,8 +94,7 @@ class TurnLook:
 
     turn: Turn
     place: int | None = None
-    tier: str = ""
-    why: str = ""
+    label: TurnLabel | None = None
     reward: float | None = None
     returned: float | None = None
     reached: int = 0
@@ -115,21 +123,13 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Labels:
-    """What a reward file says of a rollout's trainable turns, in order: tiers, and why."""
-
-    tiers: Sequence[str] = ()
-    whys: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
 class Lens:
-    """What to look with. `decode` gives a token's text; `trainer` the learner's logprobs of a turn's sampled tokens, by
-    the turn's index."""
+    """What to look with. `labels` are the rollout's under some reward file; `decode` gives a token's text, and
+    `trainer` the learner's logprobs of a turn's sampled tokens, by the turn's index."""
 
     specs: Sequence[CreditSpec] = (CreditSpec(), CreditSpec(estimator="hybrid"))
     block: TrainBlock = field(default_factory=TrainBlock)
-    labels: Labels = Labels()
+    labels: Sequence[TurnLabel] = ()
     decode: Decode | None = None
     trainer: Mapping[int, Sequence[float]] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -189,20 +189,30 @@ def _why_not(rollout: Rollout, group: Group, members: Sequence[Member]) -> str:
     return ""
 
 
+def step_of(rollout: Rollout) -> str:
+    """The training step that an episode was sampled in, such as `step-0003`; empty outside training."""
+    step = _STEP.match(rollout.group_id)
+    return step[0] if step else ""
+
+
+def near(rollout: Rollout, rollouts: Sequence[Rollout]) -> list[Rollout]:
+    """The rollouts that its credit can depend on: those of its group, and of its training step."""
+    step = step_of(rollout)
+    return [one for one in rollouts if one.group_id == rollout.group_id or (step and step_of(one) == step)]
+
+
 def _batch_of(group: Group, rollouts: Sequence[Rollout], lens: Lens, notes: list[str]) -> list[Group]:
     """The group, and behind it the other groups of its training step that were trained on, if an estimator asks."""
-    step = _STEP.match(group.rollouts[0].group_id)
     if not any(_works_on_batches(spec) for spec in lens.specs):
         return [group]
-    found = [
-        other
-        for other in group_rollouts(one for one in rollouts if step and one.group_id.startswith(step[0]))
-        if other.rollouts[0].group_id != group.rollouts[0].group_id and other.scored
-    ]
+    first = group.rollouts[0]
+    others = group_rollouts(one for one in near(first, rollouts) if one.group_id != first.group_id)
+    found = [other for other in others if other.scored]
     if lens.block.sampling_rounds > 1:
         own = estimator_of(lens.specs[0])
         found = [other for other in found if teaches(other, own, lens.block)]
-    where = f"the {len(found) + 1} groups of {step[0]}" if step else "this group alone: no training step names it"
+    step = step_of(first)
+    where = f"the {len(found) + 1} groups of {step}" if step else "this group alone: no training step names it"
     notes.append(f"What works on a batch (GDPO, a scale) was given {where}.")
     return [group, *found]
 
@@ -228,9 +238,7 @@ def _turn_credit(spec: CreditSpec, rewards: GroupRewards, credit: Credit, member
     return TurnCredit(advantage, weight, parts, terms, reason_of(spec, terms, advantage))
 
 
-def _turns(
-    rollout: Rollout, group: Group, estimates: Sequence[Estimate], lens: Lens
-) -> tuple[TurnLook, ...]:
+def _turns(rollout: Rollout, group: Group, estimates: Sequence[Estimate], lens: Lens) -> tuple[TurnLook, ...]:
     trained = [turn for turn in rollout.turns if turn.trainable]
     lengths = [sum(turn.trainable for turn in one.turns) for one in group.scored]
     scored = rollout.scored
@@ -247,8 +255,7 @@ def _turns(
             TurnLook(
                 turn,
                 place,
-                _at(lens.labels.tiers, place),
-                _at(lens.labels.whys, place),
+                lens.labels[place] if place is not None and lens.labels else None,
                 turn.reward,
                 returned[turn.index] if scored and place is not None else None,
                 sum(place < length for length in lengths) if place is not None else 0,
@@ -257,10 +264,6 @@ def _turns(
             )
         )
     return tuple(found)
-
-
-def _at(values: Sequence[str], place: int | None) -> str:
-    return values[place] if place is not None and place < len(values) else ""
 
 
 def _tokens(turn: Turn, lens: Lens) -> tuple[tuple[Token, ...], tuple[Token, ...]]:
@@ -323,8 +326,9 @@ def _turn_json(one: TurnLook, estimates: Sequence[Estimate], *, tokens: bool) ->
         "index": one.turn.index,
         "actor": one.turn.actor,
         "trained": one.place is not None,
-        "tier": one.tier,
-        "why": one.why,
+        "tier": one.label.tier if one.label else None,
+        "why": one.label.why if one.label else None,
+        "score": one.label.score if one.label else None,
         "reward": one.reward,
         "return": one.returned,
         "reached_by": one.reached,
