@@ -16,7 +16,7 @@ from banty.cli.inspection import expert_of_run, lapses_of, taskset_of_run
 from banty.cli.plain import plain, visible
 from banty.cli.scoring import HABITS, recipe_of_run, scores_of, training_run_of
 from banty.cli.show import number, show_rollout
-from banty.cli.tokens import model_of_run, tokenizer_in
+from banty.cli.tokens import model_of_run, tokenizer_beside, tokenizer_in
 from banty.credit import DEAD, CreditSpec
 from banty.envs.userfiles import import_file
 from banty.errors import InputError
@@ -169,15 +169,9 @@ def _decoder(folder: Path, rollout: Rollout, asked: Asked, notes: list[str]) -> 
 
 def _tokenizer(folder: Path, model: str) -> Any:
     """The tokenizer asked for; or that of what the run trained, and else of what it started from."""
-    if model:
-        return tokenizer_in(model)
     run = training_run_of(folder)
-    if run is not None and (run / "weights" / "tokenizer.json").is_file():
-        try:
-            return tokenizer_in(str(run / "weights"))
-        except InputError:
-            pass  # an adapter whose base is gone; where the run started may be there
-    return tokenizer_in(model_of_run(folder))
+    beside = None if model or run is None else tokenizer_beside(run / "weights")
+    return beside if beside is not None else tokenizer_in(model or model_of_run(folder))
 
 
 def _decisions(folder: Path, expert: Expert | None, notes: list[str]) -> Decode | None:
@@ -228,8 +222,8 @@ def _beneath(one: TurnLook, found: Look, *, tokens: bool) -> list[Text | Table]:
             f"tier {one.label.tier or '-'} ({one.label.why})" if one.label else "",
             f"reward {one.reward:+.3f}" if one.reward is not None else "no turn reward",
             f"return {one.returned:+.3f}" if one.returned is not None else "",
-            f"{one.reached} of {len(found.members)} have a turn here" if one.credits else "",
-            f"{len(one.sampled)} tokens" if one.sampled else "",
+            f"{one.reached} of {len(found.members)} got this far" if one.credits else "",
+            _counted(len(one.sampled)) if one.sampled else "no tokens: nothing is trained",
         ]
         lines.append(plain(f"      {', '.join(filter(None, facts))}", style="dim"))
     wide = max((len(estimate.name) for estimate in found.estimates), default=0)
@@ -237,7 +231,7 @@ def _beneath(one: TurnLook, found: Look, *, tokens: bool) -> list[Text | Table]:
         line = plain(f"      {estimate.name:<{wide}} ")
         line.append_text(_signed(credit)).append_text(plain(f" = {credit.reason}"))
         lines.append(line)
-    if tokens and (one.seen or one.sampled):
+    if tokens and one.sampled:
         lines.append(_tokens(one))
     return lines
 
@@ -248,8 +242,12 @@ def _signed(credit: TurnCredit) -> Text:
     return Text(f"{credit.advantage:>+7.3f}", style="bold blue" if credit.advantage > 0 else "bold red")
 
 
+def _counted(tokens: int) -> str:
+    return f"{tokens} token{'' if tokens == 1 else 's'}"
+
+
 def _tokens(one: TurnLook) -> Table:
-    table = Table(title=f"turn {one.turn.index}: {len(one.seen)} tokens seen before it (mask 0)", title_justify="left")
+    table = Table(title=f"turn {one.turn.index}: {_counted(len(one.seen))} seen before it (mask 0)", title_justify="left")
     table.add_column("id", justify="right")
     table.add_column("text", overflow="fold")
     for name in ("mask", "sampler", "trainer", "drift"):

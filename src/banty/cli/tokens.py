@@ -37,14 +37,26 @@ def model_of_run(folder: Path) -> str:
 
 def tokenizer_in(model: str) -> Any:
     """The tokenizer of a model's folder, or of an adapter's base."""
-    import transformers
-
     from banty.models.loading import base_of
 
     try:
-        return transformers.AutoTokenizer.from_pretrained(base_of(model)[0], trust_remote_code=False)
+        return _read_tokenizer(base_of(model)[0])
     except (OSError, ValueError) as error:
         raise InputError(f"{model} has no tokenizer that can be read: {error}") from error
+
+
+def tokenizer_beside(weights: Path) -> Any:
+    """The tokenizer that was saved with weights, an adapter's as well; None where there is none that can be read."""
+    try:
+        return _read_tokenizer(str(weights)) if (weights / "tokenizer.json").is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _read_tokenizer(place: str) -> Any:
+    import transformers
+
+    return transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
 
 
 def samples_of_rollout(rollout: Rollout) -> list[TrainingSample]:

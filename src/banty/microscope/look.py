@@ -75,11 +75,9 @@ class Token:
 
     @property
     def said(self) -> str:
-        """The text, with breaks and blanks at its ends to be seen; empty where nobody knows it."""
+        """The text, with breaks and lone blanks to be seen; empty where nobody knows it."""
         text = (self.text or "").replace("\n", "⏎").replace("\t", "⇥")
-        inner = text.strip(" ")
-        before, after = (len(text), 0) if not inner else (text.index(inner), len(text) - text.index(inner) - len(inner))
-        return "·" * before + inner + "·" * after
+        return text if text.strip(" ") else "·" * len(text)
 
     @property
     def drift(self) -> float | None:

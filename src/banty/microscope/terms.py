@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,10 +32,9 @@ def terms_of(spec: CreditSpec, rewards: GroupRewards, credit: Credit, member: in
         case "rloo" | "dr_grpo":
             return _against_baseline(rewards, member, here["outcome"], spec)
         case "gtpo":
-            return (Term(f"GN(return {here['return']:.3f})", here["turn"]),)
+            return (_normalised(here),)
         case "hybrid":
-            own = Term(f"GN(return {here['return']:.3f})", here["turn"])
-            return own, Term("A^O", here["outcome"], options["outcome_weight"])
+            return _normalised(here), Term("A^O", here["outcome"], options["outcome_weight"])
         case "gigpo":
             return Term("A^E", here["outcome"]), Term("A^S", here["state"], options["state_weight"])
         case "unbiased":
@@ -58,6 +58,10 @@ def reason_of(spec: CreditSpec, terms: Sequence[Term], advantage: float) -> str:
     return said
 
 
+def _normalised(here: Mapping[str, float]) -> Term:
+    return Term(f"GN(return {here['return']:.3f})".replace("-", "−"), here["turn"])
+
+
 def _against_baseline(rewards: GroupRewards, member: int, advantage: float, spec: CreditSpec) -> tuple[Term, ...]:
     outcome = float(rewards.outcomes[member])
     if spec.total:
@@ -68,8 +72,8 @@ def _against_baseline(rewards: GroupRewards, member: int, advantage: float, spec
     return Term("total" if spec.total else "outcome", outcome), Term(whose, outcome - advantage, -1.0)
 
 
-def _of_mt_grpo(options: dict[str, object], turn_on: Sequence[float], outcome: float) -> tuple[Term, ...]:
-    turn_weight, outcome_weight = float(str(options["turn_weight"])), float(str(options["outcome_weight"]))
+def _of_mt_grpo(options: Mapping[str, Any], turn_on: Sequence[float], outcome: float) -> tuple[Term, ...]:
+    turn_weight, outcome_weight = options["turn_weight"], options["outcome_weight"]
     match options["variant"]:
         case "go":
             return Term("sum of A^I from here on", sum(turn_on), turn_weight), Term("A^O", outcome)

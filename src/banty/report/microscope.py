@@ -139,7 +139,7 @@ def _tiles(found: Look) -> list[Tile]:
     if trained:
         tiles.append(Tile("trained tokens", count(len(trained))))
     if drifts:
-        tiles.append(Tile("mean |drift|", f"{math.fsum(drifts) / len(drifts):.1e}", f"largest {max(drifts):.1e}"))
+        tiles.append(Tile("mean |drift|", _small(math.fsum(drifts) / len(drifts)), f"largest {_small(max(drifts))}"))
     return tiles
 
 
@@ -158,6 +158,11 @@ def _signed(value: float, digits: int = 3) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
+def _small(value: float) -> str:
+    """A difference of logprobs: its size counts, not its digits."""
+    return f"{value:.1e}".replace("-", "−", 1) if value else "0"
+
+
 def _matrix(estimate: Estimate, found: Look, most: float) -> Matrix:
     rows = []
     names = [f"turn-{one.turn.index}" for one in found.turns if one.place is not None]
@@ -167,7 +172,7 @@ def _matrix(estimate: Estimate, found: Look, most: float) -> Matrix:
         cells = tuple(_cell(value, most, link) for value, link in zip(advantages, links, strict=True))
         rows.append(Row(f"trial {member.trial}", f"{member.outcome:g}", member.success, mine, cells))
     width = max((len(row.cells) for row in rows), default=0)
-    return Matrix(estimate.name, number(most, 2), tuple(map(str, range(1, width + 1))), tuple(rows))
+    return Matrix(estimate.name, number(most, 2), tuple(map(str, range(width))), tuple(rows))
 
 
 def _card(one: TurnLook, entries: Sequence[Entry], found: Look, scales: Sequence[float]) -> Card:
@@ -199,10 +204,10 @@ def _facts(one: TurnLook, found: Look) -> tuple[tuple[str, str], ...]:
         ("return", MISSING if one.returned is None else _signed(one.returned)),
     ]
     if one.credits:
-        facts.append(("compared with", f"{one.reached} of {len(found.members)} at turn {one.place + 1}"))
+        facts.append(("got this far", f"{one.reached} of {len(found.members)}"))
     drifts = [abs(token.drift) for token in one.sampled if token.drift is not None]
     if drifts:
-        facts.append(("mean |drift|", f"{math.fsum(drifts) / len(drifts):.1e}"))
+        facts.append(("mean |drift|", _small(math.fsum(drifts) / len(drifts))))
     return tuple(facts)
 
 
@@ -217,7 +222,7 @@ def _piece(token: Token) -> Piece:
     if token.trainer is not None:
         lines.append(f"trainer {token.trainer:.4f}")
     if token.drift is not None:
-        lines.append(f"drift {token.drift:+.1e}")
+        lines.append(f"drift {_small(token.drift)}")
     return Piece(said or "∅", "\n".join(lines), line, "\n" in (token.text or ""))
 
 
@@ -228,5 +233,5 @@ def _row(token: Token) -> tuple[str, ...]:
         str(int(token.trained)),
         number(token.sampler, 4),
         number(token.trainer, 4),
-        MISSING if token.drift is None else f"{token.drift:+.1e}",
+        MISSING if token.drift is None else _small(token.drift),
     )
