@@ -56,10 +56,11 @@ def inspect(
     closely = [name for name, given in close.items() if given]
     if closely and (not rollout or replay):
         raise InputError(f"{closely[0]} looks at one rollout; name it with --rollout ID, and leave --replay out")
-    if with_tokens and not closely and not _names_one(place, rollout):
+    tuning = tokens.is_tuning(place)
+    rollouts = stored_rollouts(place) if closely or not with_tokens or (rollout and not tuning) else []
+    if with_tokens and not closely and not _names_one(rollouts, rollout):
         _inspect_samples(console, place, rollout, model, limit, as_json)
         return
-    rollouts = stored_rollouts(place)
     if replay:
         wanted = [rollout_of(rollouts, rollout)] if rollout else rollouts
         report = replay_stored(place, rollouts, wanted, allow_code)
@@ -91,11 +92,9 @@ def inspect(
         print(visible(f"page: {written}"))
 
 
-def _names_one(folder: Path, rollout: str) -> bool:
-    """Whether `rollout` is, or is part of, the id of one stored rollout."""
-    if not rollout or tokens.is_tuning(folder):
-        return False
-    ids = [one.rollout_id for one in stored_rollouts(folder)]
+def _names_one(rollouts: Sequence[Rollout], rollout: str) -> bool:
+    """Whether `rollout` is, or is part of, the id of one of them."""
+    ids = [one.rollout_id for one in rollouts]
     return rollout in ids or sum(rollout in one for one in ids) == 1
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,18 +16,19 @@ from rich.text import Text
 
 from banty.cli.inspection import expert_of_run, lapses_of, taskset_of_run
 from banty.cli.plain import plain, visible
-from banty.cli.scoring import HABITS, recipe_of_run, scores_of, training_run_of
+from banty.cli.rewards import load_predicate
+from banty.cli.scoring import recipe_of_run, scores_of, training_run_of
 from banty.cli.show import number, show_rollout
 from banty.cli.tokens import model_of_run, tokenizer_beside, tokenizer_in
 from banty.credit import DEAD, CreditSpec
-from banty.envs.userfiles import import_file
 from banty.errors import InputError
 from banty.microscope import Decode, Lens, Look, TurnCredit, TurnLook, look, near
 from banty.models.habits import START_ID, HabitWeights
 from banty.records import Expert, Rollout
-from banty.rubrics import Labeller, Predicate, RewardFile, TurnLabel, read_reward_file, rewarded, with_functions
+from banty.rubrics import Labeller, TurnLabel, read_reward_file, rewarded, with_functions
 from banty.runs import from_mapping, toml_value
 from banty.train.recipe import TrainBlock
+from banty.train.rewards import FIRST
 
 MOST = 2
 PLAIN = "outcome"
@@ -82,13 +85,17 @@ def look_at(folder: Path, rollout: Rollout, rollouts: Sequence[Rollout], asked: 
     specs = specs_of(asked.credit, own)
     kept = near(rollout, rollouts)
     labels: Sequence[TurnLabel] = ()
-    labeller = _labeller(folder, asked, notes)
-    if labeller is not None:
+    if asked.rewards:
+        labeller = _labeller(folder, asked.rewards, asked.allow_code)
         labels = labeller(rollout)
-    if labeller is not None and asked.rewards:
-        kept = [rewarded(one, labeller(one)) for one in kept]
+        kept = [rewarded(one, labeller(one)) if one.scored else one for one in kept]
         rollout = next(one for one in kept if one.rollout_id == rollout.rollout_id)
         notes.append(f"Turn rewards are those of {labeller.file.name}, version {labeller.file.version}, unscaled.")
+    elif (folder / "recipe.json").is_file():  # a bare store does not say whose tasks these are
+        try:
+            labels = _labeller(folder, _own_rewards(folder), asked.allow_code)(rollout)
+        except InputError as why:
+            notes.append(f"No tiers: {why}.")
     found = look(rollout, kept, Lens(specs, block))
     if asked.credit and found.no_credit:
         raise InputError(f"--credit: {rollout.rollout_id} has no advantage: {found.no_credit}")
@@ -103,39 +110,22 @@ def look_at(folder: Path, rollout: Rollout, rollouts: Sequence[Rollout], asked: 
     return look(rollout, kept, Lens(specs, block, labels, decode, scores, notes))
 
 
-def _labeller(folder: Path, asked: Asked, notes: list[str]) -> Labeller | None:
-    """What names tiers: the reward file asked for, or else the run's own, or the plain tiers; None, which is noted,
-    where the tasks cannot be made here."""
-    if not asked.rewards and not (folder / "recipe.json").is_file():
-        return None  # a store does not say whose tasks these are
-    try:
-        file = with_code(read_reward_file(asked.rewards or PLAIN), asked.allow_code)
-        return Labeller(taskset_of_run(folder, asked.allow_code), file)
-    except InputError as why:
-        if asked.rewards:
-            raise
-        notes.append(f"No tiers: {why}.")
-        return None
+def _labeller(folder: Path, rewards: str, allow_code: bool) -> Labeller:
+    """What names tiers by a reward file. Raises InputError where it, or the run's tasks, cannot be had here."""
+    load = functools.partial(load_predicate, allow_code=allow_code)
+    return Labeller(taskset_of_run(folder, allow_code), with_functions(read_reward_file(rewards), load))
 
 
-def with_code(file: RewardFile, allow_code: bool) -> RewardFile:
-    """The file with its Python tiers loaded where code may be run; where not, labelling says so."""
-    return with_functions(file, _predicate) if allow_code else file
-
-
-def _predicate(place: str) -> Predicate:
-    path, _, name = place.rpartition(":")
-    found = getattr(import_file(path), name, None)
-    if not callable(found):
-        raise InputError(f"{path} defines no function {name}")
-    return cast(Predicate, found)
+def _own_rewards(folder: Path) -> str:
+    """The reward file a run began with, or the plain tiers."""
+    return str(folder / FIRST) if (folder / FIRST).is_file() else PLAIN
 
 
 def _trained_with(folder: Path, notes: list[str]) -> tuple[CreditSpec | None, TrainBlock]:
     """The estimator a training run was credited with, and its training block; none for an evaluation or a store."""
-    if training_run_of(folder) != folder:
-        return None, TrainBlock()
     try:
+        if training_run_of(folder) != folder:
+            return None, TrainBlock()
         recipe = recipe_of_run(folder)
         recipe.credit.check()
     except InputError as why:
@@ -169,18 +159,18 @@ def _decoder(folder: Path, rollout: Rollout, asked: Asked, notes: list[str]) -> 
 
 def _tokenizer(folder: Path, model: str) -> Any:
     """The tokenizer asked for; or that of what the run trained, and else of what it started from."""
-    run = training_run_of(folder)
-    beside = None if model or run is None else tokenizer_beside(run / "weights")
-    return beside if beside is not None else tokenizer_in(model or model_of_run(folder))
+    run = None if model else training_run_of(folder)
+    if run is not None:
+        with contextlib.suppress(InputError):
+            return tokenizer_beside(run / "weights")
+    return tokenizer_in(model or model_of_run(folder))
 
 
 def _decisions(folder: Path, expert: Expert | None, notes: list[str]) -> Decode | None:
-    run = training_run_of(folder)
-    if expert is not None:
-        points = expert.points
-    elif run is not None and (run / "weights" / HABITS).is_file():
-        points = HabitWeights.load(run / "weights").points
-    else:
+    try:
+        run = training_run_of(folder)
+        points = expert.points if expert is not None else HabitWeights.load((run or folder) / "weights").points
+    except InputError:
         notes.append("Decisions are shown by their ids: the environment that names them cannot be made here.")
         return None
     words = {START_ID: "(turn begins)"}
@@ -247,7 +237,9 @@ def _counted(tokens: int) -> str:
 
 
 def _tokens(one: TurnLook) -> Table:
-    table = Table(title=f"turn {one.turn.index}: {_counted(len(one.seen))} seen before it (mask 0)", title_justify="left")
+    table = Table(
+        title=f"turn {one.turn.index}: {_counted(len(one.seen))} seen before it (mask 0)", title_justify="left"
+    )
     table.add_column("id", justify="right")
     table.add_column("text", overflow="fold")
     for name in ("mask", "sampler", "trainer", "drift"):

@@ -61,7 +61,8 @@ def _learner_of(folder: Path, rollout: Rollout, longest: int, allow_code: bool) 
 
 def training_run_of(folder: Path) -> Path | None:
     """The training run that `folder` is, or whose evaluation it is."""
-    for place in (folder, folder.resolve().parent) if folder.name.startswith("eval-") else (folder,):
+    whole = folder.resolve()
+    for place in (folder, whole.parent) if whole.name.startswith("eval-") else (folder,):
         if (place / "manifest.json").is_file() and RunFolder.open(place).read_json("recipe.json").get("kind") == "rl":
             return place
     return None

@@ -39,24 +39,23 @@ def tokenizer_in(model: str) -> Any:
     """The tokenizer of a model's folder, or of an adapter's base."""
     from banty.models.loading import base_of
 
-    try:
-        return _read_tokenizer(base_of(model)[0])
-    except (OSError, ValueError) as error:
-        raise InputError(f"{model} has no tokenizer that can be read: {error}") from error
+    return _read_tokenizer(base_of(model)[0], model)
 
 
 def tokenizer_beside(weights: Path) -> Any:
-    """The tokenizer that was saved with weights, an adapter's as well; None where there is none that can be read."""
-    try:
-        return _read_tokenizer(str(weights)) if (weights / "tokenizer.json").is_file() else None
-    except (OSError, ValueError):
-        return None
+    """The tokenizer that was saved with weights, an adapter's as well. Raises InputError where there is none."""
+    if not (weights / "tokenizer.json").is_file():
+        raise InputError(f"{weights} has no tokenizer.json")
+    return _read_tokenizer(str(weights), str(weights))
 
 
-def _read_tokenizer(place: str) -> Any:
+def _read_tokenizer(place: str, model: str) -> Any:
     import transformers
 
-    return transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    try:
+        return transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    except Exception as error:  # whatever it is, it is about this folder
+        raise InputError(f"{model} has no tokenizer that can be read: {error}") from error
 
 
 def samples_of_rollout(rollout: Rollout) -> list[TrainingSample]:

@@ -16,7 +16,7 @@ from banty.records import Group, Rollout, Segment, Turn
 from banty.rollout import group_rollouts
 from banty.rubrics import TurnLabel
 from banty.train.recipe import TrainBlock
-from banty.train.rl import rewards_of, teaches
+from banty.train.rl import shaped_rewards, teaches
 
 Decode = Callable[[int], str]
 _STEP = re.compile(r"step-\d+")
@@ -165,7 +165,7 @@ def _group_of(rollout: Rollout, rollouts: Sequence[Rollout]) -> Group:
 
 
 def _rewards(group: Group, lens: Lens) -> list[float]:
-    return [float(value) for value in rewards_of(group, lens.block).outcomes] if group.scored else []
+    return [float(value) for value in shaped_rewards(group, lens.block).outcomes] if group.scored else []
 
 
 def _member(rollout: Rollout, outcome: float) -> Member:
@@ -220,7 +220,7 @@ def _works_on_batches(spec: CreditSpec) -> bool:
 
 
 def _estimate(spec: CreditSpec, rollout: Rollout, group: Group, batch: Sequence[Group], lens: Lens) -> Estimate:
-    rewards = [rewards_of(one, lens.block) for one in batch]
+    rewards = [shaped_rewards(one, lens.block) for one in batch]
     credit = estimator_of(spec)(rewards)[0]
     member = [one.rollout_id for one in group.scored].index(rollout.rollout_id)
     turns = tuple(

@@ -245,10 +245,10 @@ def pack_groups(groups: Sequence[Group], credits: Sequence[Credit], block: Train
 
 
 def _credit(groups: Sequence[Group], estimator: BatchEstimator, block: TrainBlock) -> list[Credit]:
-    return estimator([rewards_of(group, block) for group in groups])
+    return estimator([shaped_rewards(group, block) for group in groups])
 
 
-def rewards_of(group: Group, block: TrainBlock) -> GroupRewards:
+def shaped_rewards(group: Group, block: TrainBlock) -> GroupRewards:
     """What estimators are given of a group: `group_rewards`, outcomes less what `block` takes off long episodes."""
 
     def shaping(rollout: Rollout) -> float:
