@@ -173,9 +173,16 @@ def _resolved(stored: Mapping[str, Any]) -> Mapping[str, Any]:
 def _start_of(recipe: Recipe) -> str:
     """A digest of what a recipe names and does not hold: the weights it starts from and the reward file; "" where it
     names none or they are not here."""
-    rewards = recipe.rewards.file if isinstance(recipe, RLRecipe) else ""
-    paid = read_reward_file(rewards).sha256[:_DIGITS] if rewards else ""
-    return "+".join(part for part in (_weights_of(recipe), paid) if part)
+    return "+".join(part for part in (_weights_of(recipe), _rewards_of(recipe)) if part)
+
+
+def _rewards_of(recipe: Recipe) -> str:
+    if not isinstance(recipe, RLRecipe) or not recipe.rewards.file:
+        return ""
+    try:
+        return read_reward_file(recipe.rewards.file).sha256[:_DIGITS]
+    except InputError:
+        return ""  # whoever runs the arm is told, with its name
 
 
 def _weights_of(recipe: Recipe) -> str:

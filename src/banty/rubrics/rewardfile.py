@@ -137,17 +137,17 @@ def _check_tier(at: str, name: str, tier: Tier) -> None:
         )
     if not tier.is_code and tier.predicate not in PREDICATES:
         raise InputError(
-            f"{at}.predicate is {tier.predicate!r}{_near(tier.predicate, PREDICATES)}; known are "
+            f"{at}: predicate is {tier.predicate!r}{_near(tier.predicate, PREDICATES)}; known are "
             f"{', '.join(PREDICATES)}, and FILE.py:NAME"
         )
     if tier.is_code and not re.fullmatch(r".+\.py:[A-Za-z_]\w*", tier.predicate):
-        raise InputError(f"{at}.predicate is {tier.predicate!r}; write FILE.py:NAME, where NAME is a function in it")
+        raise InputError(f"{at}: predicate is {tier.predicate!r}; write FILE.py:NAME, where NAME is a function in it")
     if not math.isfinite(tier.value):
-        raise InputError(f"{at}.value is {tier.value}; it takes a finite number")
+        raise InputError(f"{at}: value is {tier.value}; it takes a finite number")
     if tier.cap < 0:
-        raise InputError(f"{at}.cap is {tier.cap}; it takes how often the tier pays in an episode, or 0 for no cap")
+        raise InputError(f"{at}: cap is {tier.cap}; it takes how often the tier pays in an episode, or 0 for no cap")
     if isinstance(tier.intended, bool):
-        raise InputError(f"{at}.intended is {str(tier.intended).lower()}; allowed are -1, 0, 1")
+        raise InputError(f"{at}: intended is {str(tier.intended).lower()}; allowed are -1, 0, 1")
     if tier.predicate in _WITHOUT_CALLS and (tier.scope != "any" or tier.once):
         raise InputError(
             f"{at}: scope and once are about calls, and {tier.predicate} has none; leave them out (cap = 1 pays once)"

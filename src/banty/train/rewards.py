@@ -11,7 +11,7 @@ from banty.credit import CreditSpec
 from banty.credit.metrics import correlation
 from banty.errors import InputError
 from banty.records import Group, Rollout, Taskset, take
-from banty.rubrics import Labeller, RewardFile, TurnLabel, read_reward_file, rewarded, write_reward_file
+from banty.rubrics import Labeller, RewardFile, TurnLabel, diff_of, read_reward_file, rewarded, write_reward_file
 from banty.runs import RunFolder
 from banty.train.recipe import RewardsBlock
 
@@ -119,8 +119,13 @@ def notes_on(file: RewardFile, taskset: Taskset, split: str, credit: CreditSpec)
 
 
 def keep(run: RunFolder, file: RewardFile) -> None:
-    """Write the reward file into the run's folder, unless it is there: a resumed run keeps what it began with."""
+    """Write the reward file into the run's folder. Raises InputError where the run began with another one."""
     place = run.path / FIRST
     if not place.exists():
         run.make(FOLDER)
         write_reward_file(place, file)
+    elif changes := diff_of(read_reward_file(place), file):
+        raise InputError(
+            f"{run.path} began with the reward file {place}, and goes on with it alone; what it is given now differs: "
+            f"{'; '.join(changes[:3])}"
+        )
