@@ -22,7 +22,8 @@ ARROWS: dict[str, set[str]] = {
     "rubrics": {"records", "chat", "runs"},
     "calibrate": {"records", "stats", "credit", "rubrics", "runs"},
     "evals": {"records", "rollout", "envs", "stats", "runs"},
-    "report": {"records", "stats", "rollout", "runs", "evals", "perf"},
+    "report": {"records", "stats", "credit", "rollout", "microscope", "runs", "evals", "perf"},
+    "microscope": {"records", "credit", "rollout", "rubrics", "train"},
     "sweeps": {"records", "stats", "runs", "evals"},
     "interop": {"records", "chat", "envs", "rollout", "runs"},
     "train": {"records", "calibrate", "credit", "rollout", "rubrics", "runs", "evals", "perf"},
@@ -32,7 +33,8 @@ ARROWS: dict[str, set[str]] = {
     "learn": {"records", "models", "perf"},
     "cli": {
         *("records", "stats", "credit", "chat", "envs", "rollout", "runs", "rubrics"),
-        *("evals", "report", "sweeps", "train", "perf", "calibrate", "models", "policies", "learn", "interop"),
+        *("evals", "microscope", "report", "sweeps", "train", "perf", "calibrate", "models", "policies", "learn"),
+        "interop",
     },
 }
 EVERYONE_MAY = {"errors", "blocking"}

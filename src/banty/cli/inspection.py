@@ -65,13 +65,16 @@ def task_json(rollout: Rollout, taskset: Taskset, reveal: bool) -> dict[str, Any
 
 
 def taskset_of_run(folder: Path, allow_code: bool) -> Taskset:
-    """The taskset that a run's or evaluation's recipe names."""
+    """The taskset that a run's or evaluation's recipe names. Raises InputError where it names none."""
     recipe = RunFolder.open(folder).read_json("recipe.json")
     if recipe.get("kind") == KIND:
         raise InputError(f"{folder} is an imported log: it can be read, but nothing in it can be played again here")
-    env, options = recipe["env"], recipe.get("options", {})
+    env: Any = recipe.get("env")
+    options: Any = recipe.get("options", {})
     if isinstance(env, dict):  # a training run names its environment in a block of its own
-        env, options = env["name"], env["options"]
+        env, options = env.get("name"), env.get("options", {})
+    if not isinstance(env, str) or not isinstance(options, dict):
+        raise InputError(f"the recipe in {folder} names no environment")
     return make_taskset(env, options, allow_code)
 
 

@@ -2,6 +2,7 @@
 
 from banty.report.calibration import calibration_page
 from banty.report.headline import headline
+from banty.report.microscope import write_look
 from banty.report.page import write_report
 
-__all__ = ["calibration_page", "headline", "write_report"]
+__all__ = ["calibration_page", "headline", "write_look", "write_report"]

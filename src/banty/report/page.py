@@ -45,7 +45,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
 
 def check_target(target: Path) -> None:
-    """Raises InputError for a place where a page cannot be written: a folder, or a file that is no page of ours."""
+    """Raises InputError for what a page may not be written over, StoreError for what cannot be read."""
     if target.is_dir():
         raise InputError(f"{target} is a folder; name a file, such as {target / FILE}")
     if not target.exists():

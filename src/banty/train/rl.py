@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from banty.calibrate import CalibrateBlock
-from banty.credit import BatchEstimator, Credit, CreditSpec, credit_metrics, estimator_of, turns_of
+from banty.credit import BatchEstimator, Credit, CreditSpec, GroupRewards, credit_metrics, estimator_of, turns_of
 from banty.errors import InputError, TrainingStopped
 from banty.perf import Machine, PhaseMeter
 from banty.records import (
@@ -254,11 +254,17 @@ def pack_groups(groups: Sequence[Group], credits: Sequence[Credit], block: Train
 
 
 def _credit(groups: Sequence[Group], estimator: BatchEstimator, block: TrainBlock) -> list[Credit]:
+    return estimator([shaped_rewards(group, block) for group in groups])
+
+
+def shaped_rewards(group: Group, block: TrainBlock) -> GroupRewards:
+    """What estimators are given of a group: `group_rewards`, outcomes less what `block` takes off long episodes."""
+
     def shaping(rollout: Rollout) -> float:
         sampled = sum(turn.sampled_tokens for turn in rollout.agent_turns)
         return overlong_penalty(sampled, block.max_tokens, block.overlong_buffer, block.overlong_penalty)
 
-    return estimator([group_rewards(group, shaping) for group in groups])
+    return group_rewards(group, shaping)
 
 
 def _credit_metrics(groups: Sequence[Group], credits: Sequence[Credit], turns: TurnRewards) -> Metrics:
