@@ -132,9 +132,9 @@ def test_an_imported_log_brings_its_golden_calls(tmp_path: Path) -> None:
     assert data["tiers"][0]["tier"] == "gold"
     assert data["tiers"][0]["present"] == 6
     assert "names no calls for 1 tasks, such as hand/made:test:3:0" in data["notes"][0]
-    for damaged in ("[", "[]", '{"task": [{"name": "find"}]}'):
+    for damaged in ("[", "7", '{"task": [{"name": "find"}]}'):
         (tmp_path / "golden.json").write_text(damaged)
-        with pytest.raises(InputError, match=r"golden\.json is damaged"):
+        with pytest.raises(InputError, match=r"golden\.json"):
             banty("calibrate", str(tmp_path))
 
 

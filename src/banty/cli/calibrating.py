@@ -15,7 +15,8 @@ from banty.cli.inspection import taskset_of_run
 from banty.cli.rewards import load_predicate
 from banty.credit import CreditSpec
 from banty.errors import InputError
-from banty.records import Group, Taskset, ToolCall
+from banty.interop import GOLDEN, read_golden
+from banty.records import Group, Taskset
 from banty.rollout import group_rollouts, stored_rollouts
 from banty.rubrics import Labeller, RewardFile, label_rollout, read_reward_file, with_functions
 from banty.runs import RunFolder, from_mapping, with_overrides
@@ -23,7 +24,6 @@ from banty.train.recipe import RewardsBlock
 from banty.train.rewards import FOLDER
 from banty.train.samples import group_rewards
 
-GOLDEN = "golden.json"
 DEFAULT_REWARDS = "irc"
 DEFAULT_CREDIT = CreditSpec(estimator="hybrid")
 
@@ -78,21 +78,6 @@ def read_stored(folder: Path, rewards: str, estimator: str, settings: Sequence[s
 def scoring_of(taskset: Taskset, weight: float) -> Scoring:
     """Scoring with the golden calls of a taskset."""
     return Scoring(lambda file: Labeller(taskset, file), group_rewards, weight)
-
-
-def read_golden(path: Path) -> dict[str, tuple[ToolCall, ...]]:
-    """The golden calls of imported tasks: an object of task ids, each a list of `{name, arguments}`."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            str(task): tuple(ToolCall(str(call["name"]), dict(call["arguments"])) for call in calls)
-            for task, calls in found.items()
-        }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(
-            f"{path} is damaged ({type(error).__name__}: {error}); it holds an object of task ids, each with a list of "
-            '{"name": ..., "arguments": {...}}'
-        ) from error
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
