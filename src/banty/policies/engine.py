@@ -28,11 +28,11 @@ from banty.models.loading import LanguageModel
 from banty.models.slots import Grid, Slots, Stream
 from banty.models.threads import Pace
 from banty.perf import Shape, Usage, shape_of
+from banty.policies.passes import WIDTH_BUCKET, Job, alike, filled, row_bucket, width_bucket
 from banty.policies.prefixes import Ids, common_length, shared_prefixes
 from banty.policies.sampling import check_params, draw
 from banty.records import Gate, SamplingParams, generator
 
-WIDTH_BUCKET = 16
 LEAST_SHARED = 16
 """Beginnings shared by fewer tokens than this are not worth a copy."""
 MOST_PREFIXES = 64
@@ -84,15 +84,6 @@ class _Told:
     answer: _Answer
     slot: int
     ids: Sequence[int]
-
-
-@dataclass(frozen=True)
-class _Job:
-    """Tokens to compute in a slot, and the job's place among those it came with."""
-
-    slot: int
-    ids: Sequence[int]
-    place: int
 
 
 @dataclass(eq=False)
@@ -312,7 +303,7 @@ class LocalEngine:
         if fresh:
             self._share_prefixes([answer.request.ids for answer in fresh])
             longest = max(len(answer.request.ids) for answer in fresh)
-            self._slots.reserve(_row_bucket(len(self._sessions) + len(fresh)), longest)
+            self._slots.reserve(row_bucket(len(self._sessions) + len(fresh)), longest)
         for answer in fresh:
             self._begin(answer)
         jobs = [(_session(answer).slot, answer.request.ids[len(_session(answer).held) :]) for answer in answers]
@@ -347,7 +338,7 @@ class LocalEngine:
             slot = next(place for place in range(len(taken) + 1) if place not in taken)
             session = self._sessions[answer.request.session] = _Session(slot)
             answer.session = session
-        self._slots.reserve(_row_bucket(session.slot + 1), 0)
+        self._slots.reserve(row_bucket(session.slot + 1), 0)
         self._slots.clear(session.slot)
         session.held = list(self._copy_prefix(answer.request.ids, self._slots, session.slot))
 
@@ -371,7 +362,7 @@ class LocalEngine:
             jobs: list[tuple[int, Sequence[int]]] = []
             for ids in ready:
                 slot = self._prefix_slot({filling for filling, _ in jobs})
-                self._prefixes.reserve(_row_bucket(slot + 1), 0)
+                self._prefixes.reserve(row_bucket(slot + 1), 0)
                 self._prefixes.clear(slot)
                 known = self._copy_prefix(ids, self._prefixes, slot)
                 self._stored[ids] = slot
@@ -388,14 +379,14 @@ class LocalEngine:
         self, slots: Slots, jobs: Sequence[tuple[int, Sequence[int]]], answers: Sequence[_Answer] | None = None
     ) -> None:
         """Compute each job's ids in its slot; with `answers`, sample their first tokens."""
-        left = [_Job(slot, ids, place) for place, (slot, ids) in enumerate(jobs)]
+        left = [Job(slot, ids, place) for place, (slot, ids) in enumerate(jobs)]
         layers = _layers(answers or ())
         while left:
             if slots.decoder is not None:
-                batch, left = _filled(left, self._prefill_tokens)
+                batch, left = filled(left, self._prefill_tokens)
                 hidden, features, ends = self._run_stream(slots, batch, layers)
             else:
-                batch, left = _alike(left, self._prefill_tokens)
+                batch, left = alike(left, self._prefill_tokens)
                 hidden, features, ends = self._run_batch(slots, batch, layers)
             unfinished = {job.place for job in left}
             done = [row for row, job in enumerate(batch) if job.place not in unfinished]
@@ -403,23 +394,23 @@ class LocalEngine:
                 self._draw([answers[batch[row].place] for row in done], hidden, features, [ends[row] for row in done])
 
     def _run_batch(
-        self, slots: Slots, batch: Sequence[_Job], layers: Sequence[int]
+        self, slots: Slots, batch: Sequence[Job], layers: Sequence[int]
     ) -> tuple[Tensor, list[Tensor], list[int]]:
         """A pass of torch over jobs of like length, a row each; also where each job ends in what it gives."""
-        width = max(_width_bucket(len(job.ids)) for job in batch)
-        filler = _row_bucket(len(batch)) - len(batch)
+        width = max(width_bucket(len(job.ids)) for job in batch)
+        filler = row_bucket(len(batch)) - len(batch)
         rows = [*(job.slot for job in batch), *[slots.scratch] * filler]
         pieces = [*(job.ids for job in batch), *([] for _ in range(filler))]
         hidden, features = self._run_grid(slots, rows, pieces, width, layers)
         return hidden, features, [row * width + len(job.ids) - 1 for row, job in enumerate(batch)]
 
     def _run_stream(
-        self, slots: Slots, jobs: Sequence[_Job], layers: Sequence[int], sampled: int = 0
+        self, slots: Slots, jobs: Sequence[Job], layers: Sequence[int], sampled: int = 0
     ) -> tuple[Tensor, list[Tensor], list[int]]:
         """A pass of the kernel over jobs one behind another, `sampled` of whose tokens were; also where each job
         ends."""
         ids = [token for job in jobs for token in job.ids]
-        size = _row_bucket(len(ids))
+        size = row_bucket(len(ids))
         mixer = Stream(slots, [(job.slot, len(job.ids)) for job in jobs], size)
         padded = torch.tensor([*ids, *[0] * (size - len(ids))])
         drawn = len(jobs) if slots is self._slots else 0
@@ -434,14 +425,14 @@ class LocalEngine:
             _session(answer).held.append(answer.sampled[-1])
         own = [_Told(answer, _session(answer).slot, answer.sampled[-1:]) for answer in answers]
         both = sorted((*own, *told), key=lambda job: job.slot)
-        jobs = [_Job(job.slot, job.ids, place) for place, job in enumerate(both)]
+        jobs = [Job(job.slot, job.ids, place) for place, job in enumerate(both)]
         layers = _layers([job.answer for job in both])
         hidden, features, ends = self._run_stream(self._slots, jobs, layers, sampled=len(own))
         self._draw([job.answer for job in both], hidden, features, ends)
 
     def _decode(self, answers: Sequence[_Answer]) -> None:
         """The same for one token each, by torch, which reads keys in place only where they lie at the beginning."""
-        num_rows = _row_bucket(len(answers))
+        num_rows = row_bucket(len(answers))
         self._slots.reserve(num_rows, 0)
         self._gather([_session(answer) for answer in answers], num_rows)
         by_slot = {_session(answer).slot: answer for answer in answers}
@@ -503,7 +494,7 @@ class LocalEngine:
         self, answers: Sequence[_Answer], hidden: Tensor, features: Sequence[Tensor], rows: Sequence[int]
     ) -> None:
         """Sample a token for each answer, from the hidden state in its row."""
-        padded = [*rows, *[0] * (_row_bucket(len(rows)) - len(rows))]  # shapes stay few
+        padded = [*rows, *[0] * (row_bucket(len(rows)) - len(rows))]  # shapes stay few
         logits = F.linear(hidden[padded], self.model.head)[: len(rows)]
         uniforms = [answer.rng.random() for answer in answers]
         tokens, logprobs = draw(logits, [answer.request.params for answer in answers], uniforms)
@@ -528,35 +519,3 @@ def _session(answer: _Answer) -> _Session:
 
 def _layers(answers: Sequence[_Answer]) -> list[int]:
     return sorted({layer for answer in answers for layer in answer.request.feature_layers})
-
-
-def _filled(jobs: Sequence[_Job], most: int) -> tuple[list[_Job], list[_Job]]:
-    """The first `most` tokens of jobs, the last of which may be cut, and what is left."""
-    taken: list[_Job] = []
-    for number, job in enumerate(jobs):
-        if len(job.ids) > most:
-            rest = replace(job, ids=job.ids[most:])
-            return [*taken, *([replace(job, ids=job.ids[:most])] if most else [])], [rest, *jobs[number + 1 :]]
-        taken.append(job)
-        most -= len(job.ids)
-    return taken, []
-
-
-def _alike(jobs: Sequence[_Job], most: int) -> tuple[list[_Job], list[_Job]]:
-    """A batch of the longest jobs, as many as fit into `most` tokens at the longest's width, and what is left."""
-    ordered = sorted(jobs, key=lambda job: (-len(job.ids), job.place))
-    width = min(_width_bucket(len(ordered[0].ids)), most)
-    num_rows = max(most // width, 1)
-    batch = [replace(job, ids=job.ids[:width]) for job in ordered[:num_rows]]
-    cut = [replace(job, ids=job.ids[width:]) for job in ordered[:num_rows] if len(job.ids) > width]
-    return batch, [*ordered[num_rows:], *cut]
-
-
-def _row_bucket(count: int) -> int:
-    """Powers of two up to 16, multiples of 8 up to 64 and of 32 beyond: few shapes, and few rows for nothing."""
-    step = 8 if count <= 64 else 32
-    return 1 << max(count - 1, 0).bit_length() if count <= 16 else -(-count // step) * step
-
-
-def _width_bucket(count: int) -> int:
-    return -(-count // WIDTH_BUCKET) * WIDTH_BUCKET
