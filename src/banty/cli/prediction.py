@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 HERE = "here"
 PILOT_EPISODES = 64
+_HEAP = 1.1
+"""What a heap keeps after passes of many sizes, over what a pilot's few passes took."""
 _ROWS = (1, 8, 32, 64, 128)
 _TOKENS = 8
 
@@ -120,7 +122,7 @@ def _here(
         recompute=recipe.learner.recompute,
     )
     passes = _passes(policy, workload)
-    train_token_s, update_s = _gradient_s(learner, recipe, rollouts)  # last: it changes the weights
+    train_token_s, update_s, gradient = _gradient_s(learner, recipe, rollouts)  # last: it changes the weights
     costs = UnitCosts(
         **passes,
         train_token_s=train_token_s,
@@ -133,8 +135,9 @@ def _here(
     plan = _plan(
         recipe, workload, costs, policy.engine.shape, state, kept_s, price_usd_h or 0.0, taught_share(rollouts)
     )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # with a pilot's passes in it
-    plan = dataclasses.replace(plan, memory_bytes=max(plan.memory_bytes, peak))
+    more = min(recipe.learner.micro_batch_tokens, workload.trained_tokens) - gradient.tokens
+    held = _most_held_bytes() + max(more, 0) * gradient.bytes_per_token  # the pilot's passes are in it
+    plan = dataclasses.replace(plan, memory_bytes=max(plan.memory_bytes, int(_HEAP * held)))
     grounds = (
         f"measured here: {len(rollouts)} episodes of the policy itself, passes of {_ROWS[0]} to {_ROWS[-1]} rows, a "
         f"gradient and an update{f'; lengths from {lengths_of}' if lengths_of else ''}"
@@ -380,10 +383,24 @@ async def _timed(policy: TokenPolicy, rows: int, workload: Workload, width: int)
     return drawn, told
 
 
-def _gradient_s(learner: TorchLearner, recipe: RLRecipe, rollouts: Sequence[Rollout]) -> tuple[float, float]:
-    """Seconds a distinct token of a gradient over rollouts, and of an update; the second time, when kernels are
-    built."""
+@dataclass(frozen=True)
+class _Gradient:
+    """What a pilot's gradient held: distinct tokens in a pass, and bytes of memory for each."""
+
+    tokens: int
+    bytes_per_token: float
+
+
+def _most_held_bytes() -> int:
+    """The most memory this process has had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _gradient_s(learner: TorchLearner, recipe: RLRecipe, rollouts: Sequence[Rollout]) -> tuple[float, float, _Gradient]:
+    """Seconds a distinct token of a gradient over rollouts, and of an update, the second time, when kernels are built;
+    and what it held."""
     samples = _samples(rollouts)
+    held = _most_held_bytes()
     loss = dataclasses.replace(recipe.loss, kl=0.0, correction="none")  # what they need beside is planned apart
     seconds = tokens = update_s = 0.0
     for _ in range(2):
@@ -393,4 +410,6 @@ def _gradient_s(learner: TorchLearner, recipe: RLRecipe, rollouts: Sequence[Roll
         began = time.perf_counter()
         learner.optim_step()
         update_s = time.perf_counter() - began
-    return seconds / max(tokens, 1.0), update_s
+    in_a_pass = min(int(tokens), recipe.learner.micro_batch_tokens)
+    grown = (_most_held_bytes() - held) / max(in_a_pass, 1)
+    return seconds / max(tokens, 1.0), update_s, _Gradient(in_a_pass, grown)
