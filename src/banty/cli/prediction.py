@@ -383,7 +383,7 @@ async def _timed(policy: TokenPolicy, rows: int, workload: Workload, width: int)
     return drawn, told
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class _Gradient:
     """What a pilot's gradient held: distinct tokens in a pass, and bytes of memory for each."""
 
