@@ -134,7 +134,10 @@ def train(
         changes += [f"train.seed={seed}"] if seed is not None else []
         resolved = with_whole_options(load_any_recipe(recipe, changes))
     tasksets = tasksets_of(resolved, allow_code)
-    prepared = check_recipe(resolved, tasksets)
+    prepared = check_recipe(resolved, tasksets, allow_code=allow_code)
+    if not as_json and not dry_run:
+        for note in prepared.notes:
+            print(visible(f"note: {note}"))
     if dry_run:
         if out:
             check_free(Path(out))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from banty.cli.local import start_sha256
+from banty.cli.rewards import with_kept_file
 from banty.cli.training import (
     Recipe,
     check_recipe,
@@ -21,6 +22,7 @@ from banty.cli.training import (
 from banty.errors import InputError
 from banty.models.packaged import place_of
 from banty.records import sha256_json
+from banty.rubrics import read_reward_file
 from banty.runs import read_recipe, with_values
 from banty.sweeps import (
     CellRun,
@@ -99,7 +101,7 @@ class Experiment:
         for name, recipe in self.recipes.items():
             try:
                 whole = with_whole_options(recipe)
-                check_recipe(whole, tasksets_of(whole, allow_code))
+                check_recipe(whole, tasksets_of(whole, allow_code), allow_code=allow_code)
             except InputError as error:
                 raise InputError(f"{self.file}: arms.{name}: {error}") from error
 
@@ -133,7 +135,9 @@ def run_cell(work: Work, tell: Tell) -> dict[str, Any]:
     run = work.cell.open(recipe_json(recipe))
     if not (run.path / "result.json").exists():
         tasksets = tasksets_of(recipe, work.allow_code)
-        prepared = check_recipe(recipe, tasksets)
+        if isinstance(recipe, RLRecipe):
+            recipe = with_kept_file(recipe, run.path)
+        prepared = check_recipe(recipe, tasksets, allow_code=work.allow_code)
 
         def watch(report: StepReport) -> None:
             tell((report.step + 1, report.num_steps))
@@ -167,7 +171,21 @@ def _resolved(stored: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _start_of(recipe: Recipe) -> str:
-    """A digest of the weights a recipe starts from, "" where it names none or they are not here."""
+    """A digest of what a recipe names and does not hold: the weights it starts from and the reward file; "" where it
+    names none or they are not here."""
+    return "+".join(part for part in (_weights_of(recipe), _rewards_of(recipe)) if part)
+
+
+def _rewards_of(recipe: Recipe) -> str:
+    if not isinstance(recipe, RLRecipe) or not recipe.rewards.file:
+        return ""
+    try:
+        return read_reward_file(recipe.rewards.file).sha256[:_DIGITS]
+    except InputError:
+        return ""  # whoever runs the arm is told, with its name
+
+
+def _weights_of(recipe: Recipe) -> str:
     policy = recipe.policy
     if policy.type == "model":
         digest = start_sha256(place_of(policy.start)) if policy.start else ""

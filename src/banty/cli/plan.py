@@ -42,7 +42,7 @@ def plan(
         raise InputError(f"{recipe} is a recipe of fine-tuning, and only RL recipes are planned")
     if price is not None and not 0 <= price < math.inf:
         raise InputError(f"--price is {price}; it takes dollars an hour, 0 or more")
-    found = predict(resolved, tasksets_of(resolved, allow_code), device, lengths, price)
+    found = predict(resolved, tasksets_of(resolved, allow_code), device, lengths, price, allow_code)
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
     else:

@@ -72,7 +72,12 @@ class Prediction:
 
 
 def predict(
-    recipe: RLRecipe, tasksets: dict[str, Taskset], device: str, lengths_of: str, price_usd_h: float | None
+    recipe: RLRecipe,
+    tasksets: dict[str, Taskset],
+    device: str,
+    lengths_of: str,
+    price_usd_h: float | None,
+    allow_code: bool = False,
 ) -> Prediction:
     """What `recipe` takes on this machine, measured with a few episodes of its own and a few passes; or on one of
     `DEVICES`, from its limits. `lengths_of` is a folder of rollouts that says how long episodes are."""
@@ -85,7 +90,7 @@ def predict(
             raise InputError(f"the limits of {device} are of bfloat16; plan with policy.dtype=bfloat16")
         # The model is opened for its sizes and its tokenizer, and what it needs there need not fit here.
         recipe = dataclasses.replace(recipe, policy=dataclasses.replace(recipe.policy, device="cpu"))
-    prepared = check_recipe(recipe, tasksets, fits=device == HERE)
+    prepared = check_recipe(recipe, tasksets, fits=device == HERE, allow_code=allow_code)
     assert prepared.policy is not None, "a recipe with a model has a policy"
     if device == HERE:
         return _here(recipe, tasksets, prepared.policy, lengths_of, price_usd_h)

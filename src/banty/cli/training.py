@@ -22,6 +22,7 @@ from banty.cli.local import (
     token_policy,
 )
 from banty.cli.progress import Meter
+from banty.cli.rewards import rewards_of, with_kept_file, with_whole_file
 from banty.cli.running import Interrupted, run_async
 from banty.envs.registry import make_taskset
 from banty.errors import InputError, StoreError
@@ -33,8 +34,10 @@ from banty.perf import lever, shares_of
 from banty.policies.habits import HabitPolicy
 from banty.records import Expert, Learner, Limits, SamplingParams, Taskset, TrainingSample
 from banty.rollout import Cast
+from banty.rubrics import RewardFile
 from banty.runs import RunFolder, from_mapping, read_metrics, read_recipe, to_mapping, with_overrides, with_values
 from banty.train.recipe import EvalBlock, PolicyBlock, RLRecipe, SFTRecipe
+from banty.train.rewards import check_rewards, notes_on
 from banty.train.rl import StepReport, TrainablePolicy, check_tasks, train_rl
 from banty.train.sft import supervised_samples, train_sft
 
@@ -82,7 +85,8 @@ def reopen_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, 
     kind = data.pop("kind", None)
     if kind not in KINDS:
         raise InputError(f"{folder} is not a training run; resume an evaluation with banty eval ... --resume")
-    return run, from_mapping(KINDS[kind], data, str(folder / "recipe.json"))
+    recipe = from_mapping(KINDS[kind], data, str(folder / "recipe.json"))
+    return run, with_kept_file(recipe, folder) if isinstance(recipe, RLRecipe) else recipe
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,8 @@ def run_training(
                 on_step,
                 credit=recipe.credit,
                 loss=recipe.loss,
+                rewards=recipe.rewards,
+                reward_file=prepared.rewards,
                 machine=machine_of(run.path),
             )
             run_async(work, _kept(run))
@@ -256,6 +262,8 @@ def with_whole_options(recipe: Recipe) -> Recipe:
             traces=tuple(map(_whole, recipe.data.traces)),
         )
         recipe = dataclasses.replace(recipe, data=data)
+    else:
+        recipe = with_whole_file(recipe)
     return dataclasses.replace(recipe, policy=policy)
 
 
@@ -269,13 +277,18 @@ def _kept(run: RunFolder) -> str:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What checking a recipe has opened: the model as a policy, if it trains one, and what it is to imitate."""
+    """What checking a recipe has opened: the model as a policy, if it trains one, what it is to imitate, and what its
+    turns earn. `notes` are for a person."""
 
     policy: TokenPolicy | None = None
     samples: Sequence[TrainingSample] = ()
+    rewards: RewardFile | None = None
+    notes: Sequence[str] = ()
 
 
-def check_recipe(recipe: Recipe, tasksets: Mapping[str, Taskset], *, fits: bool = True) -> Prepared:
+def check_recipe(
+    recipe: Recipe, tasksets: Mapping[str, Taskset], *, fits: bool = True, allow_code: bool = False
+) -> Prepared:
     """What the run will need. Raises InputError, before anything is written, for whatever of a recipe its tasks, policy
     and data cannot serve, and if it has to be, for a model that does not fit into memory."""
     recipe.check()
@@ -308,6 +321,11 @@ def check_recipe(recipe: Recipe, tasksets: Mapping[str, Taskset], *, fits: bool 
     if isinstance(recipe, RLRecipe):
         assert taskset is not None, "an RL recipe names an environment"
         check_tasks(recipe.train, taskset, recipe.env.split)
+        rewards = rewards_of(recipe, allow_code)
+        if rewards is not None:
+            check_rewards(rewards, taskset, recipe.env.split)
+            notes = notes_on(rewards, taskset, recipe.env.split, recipe.credit)
+            prepared = dataclasses.replace(prepared, rewards=rewards, notes=notes)
     for name, each in tasksets.items():
         if each.roles:
             where = f"eval.also.{name}" if name else "env.options"

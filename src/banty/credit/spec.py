@@ -100,6 +100,11 @@ class CreditSpec:
     def needs_anchors(self) -> bool:
         return self.estimator == "gigpo"
 
+    @property
+    def heeds_turns(self) -> bool:
+        """Whether the rewards of single turns reach advantages."""
+        return self.total or "total" not in ESTIMATORS[self.estimator].options
+
     def options(self) -> dict[str, Any]:
         """The options in force, defaults included, by name; for whoever shows them."""
         defaults = ESTIMATORS[self.estimator].options

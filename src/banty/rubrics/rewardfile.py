@@ -8,8 +8,8 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,6 +67,10 @@ class Tier:
     def is_code(self) -> bool:
         return ".py" in self.predicate
 
+    @property
+    def needs_golden(self) -> bool:
+        return self.predicate in NEED_GOLDEN
+
 
 @dataclass(frozen=True)
 class RewardFile:
@@ -97,7 +101,7 @@ class RewardFile:
     def needs_golden(self) -> bool:
         """Whether nothing but tiers that need golden calls has a value."""
         valued = [tier for tier in self.tiers.values() if tier.value]
-        return bool(valued) and all(tier.predicate in NEED_GOLDEN for tier in valued)
+        return bool(valued) and all(tier.needs_golden for tier in valued)
 
     @property
     def code(self) -> tuple[str, ...]:
@@ -133,21 +137,24 @@ def _check_tier(at: str, name: str, tier: Tier) -> None:
         )
     if not tier.is_code and tier.predicate not in PREDICATES:
         raise InputError(
-            f"{at}.predicate is {tier.predicate!r}{_near(tier.predicate, PREDICATES)}; known are "
+            f"{at}: predicate is {tier.predicate!r}{_near(tier.predicate, PREDICATES)}; known are "
             f"{', '.join(PREDICATES)}, and FILE.py:NAME"
         )
     if tier.is_code and not re.fullmatch(r".+\.py:[A-Za-z_]\w*", tier.predicate):
-        raise InputError(f"{at}.predicate is {tier.predicate!r}; write FILE.py:NAME, where NAME is a function in it")
+        raise InputError(f"{at}: predicate is {tier.predicate!r}; write FILE.py:NAME, where NAME is a function in it")
     if not math.isfinite(tier.value):
-        raise InputError(f"{at}.value is {tier.value}; it takes a finite number")
+        raise InputError(f"{at}: value is {tier.value}; it takes a finite number")
     if tier.cap < 0:
-        raise InputError(f"{at}.cap is {tier.cap}; it takes how often the tier pays in an episode, or 0 for no cap")
+        raise InputError(f"{at}: cap is {tier.cap}; it takes how often the tier pays in an episode, or 0 for no cap")
     if isinstance(tier.intended, bool):
-        raise InputError(f"{at}.intended is {str(tier.intended).lower()}; allowed are -1, 0, 1")
+        raise InputError(f"{at}: intended is {str(tier.intended).lower()}; allowed are -1, 0, 1")
     if tier.predicate in _WITHOUT_CALLS and (tier.scope != "any" or tier.once):
         raise InputError(
             f"{at}: scope and once are about calls, and {tier.predicate} has none; leave them out (cap = 1 pays once)"
         )
+
+
+_KEYS = tuple(each.name for each in fields(RewardFile) if each.name != "functions")
 
 
 def packaged() -> Mapping[str, Path]:
@@ -190,8 +197,10 @@ def _of_table(data: dict[str, Any], path: Path) -> RewardFile:
     if written != FORMAT or isinstance(written, bool):
         told = "is missing" if written is None else f"is {written!r}"
         raise InputError(f"{path}: format {told}; this version reads format = {FORMAT}")
-    if "functions" in data:
-        raise InputError(f"{path}: unknown key 'functions'; a Python tier is named by its predicate, FILE.py:NAME")
+    if unknown := [key for key in data if key not in _KEYS]:
+        raise InputError(
+            f"{path}: unknown key {unknown[0]!r}{_near(unknown[0], _KEYS)}; known are {', '.join(['format', *_KEYS])}"
+        )
     tables = data.get("tiers")
     if isinstance(tables, dict):
         data["tiers"] = {
@@ -279,6 +288,6 @@ def _key(name: str) -> str:
     return name if re.fullmatch("[A-Za-z0-9_-]+", name) else _toml(name)
 
 
-def _near(name: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

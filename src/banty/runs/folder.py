@@ -83,6 +83,15 @@ class RunFolder:
     def weights(self) -> Path:
         return self.path / "weights"
 
+    def make(self, name: str) -> Path:
+        """A folder inside, which may be there. Raises StoreError when it cannot be made."""
+        folder = self.path / name
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"could not make {folder}: {error.strerror or error}") from error
+        return folder
+
     def read_json(self, name: str) -> Any:
         try:
             return json.loads((self.path / name).read_text())

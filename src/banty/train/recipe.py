@@ -127,6 +127,34 @@ class TrainBlock:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RewardsBlock:
+    """What single turns earn beside the outcome: `file` is a packaged reward file's name or a path; empty is nothing.
+
+    Rewards are multiplied with `weight`, which falls linearly to 0 over the first `anneal_steps` steps; with 0 it
+    stays.
+    """
+
+    file: str = ""
+    weight: float = 1.0
+    anneal_steps: int = 0
+
+    def check(self) -> None:
+        """Raises InputError for values that cannot work."""
+        _at_least(self, "rewards", 0, "weight", "anneal_steps")
+        given = {name: getattr(self, name) for name in ("weight", "anneal_steps")}
+        changed = [name for name, value in given.items() if value != getattr(RewardsBlock(), name)]
+        if changed and not self.file:
+            raise InputError(
+                f"rewards.{changed[0]} is {given[changed[0]]}, and rewards.file names no reward file to apply it to"
+            )
+
+    def scale_at(self, step: int) -> float:
+        """What rewards are multiplied with at `step`, from 0."""
+        left = max(1.0 - step / self.anneal_steps, 0.0) if self.anneal_steps else 1.0
+        return self.weight * left
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvalBlock:
     """The evaluation before and after: the same held-out tasks and seeds both times.
 
@@ -156,11 +184,12 @@ class EvalBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class RLRecipe:
-    """Reinforcement learning: tasks, policy, training, credit, evaluation before and after."""
+    """Reinforcement learning: tasks, policy, training, turn rewards, credit, evaluation before and after."""
 
     env: EnvBlock = field(default_factory=EnvBlock)
     policy: PolicyBlock = field(default_factory=PolicyBlock)
     train: TrainBlock = field(default_factory=TrainBlock)
+    rewards: RewardsBlock = field(default_factory=RewardsBlock)
     credit: CreditSpec = field(default_factory=CreditSpec)
     loss: PolicyLoss = field(default_factory=PolicyLoss)
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
@@ -169,7 +198,7 @@ class RLRecipe:
 
     def check(self) -> None:
         """Raises InputError for values that contradict each other or cannot work."""
-        for block in (self.policy, self.train, self.credit, self.loss, self.optimizer, self.eval):
+        for block in (self.policy, self.train, self.rewards, self.credit, self.loss, self.optimizer, self.eval):
             block.check()
         _at_least(self.learner, "learner", 1, "micro_batch_tokens")
         if self.credit.estimator == "unbiased":

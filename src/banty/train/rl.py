@@ -30,9 +30,11 @@ from banty.records import (
     generator,
 )
 from banty.rollout import Cast, Store, collect, group_rollouts, plan_groups
+from banty.rubrics import RewardFile
 from banty.runs import RunFolder
 from banty.train.checkpoints import restore, save_checkpoint
-from banty.train.recipe import TrainBlock
+from banty.train.recipe import RewardsBlock, TrainBlock
+from banty.train.rewards import TurnRewards, check_rewards, keep
 from banty.train.samples import group_rewards, overlong_penalty, pack_group
 
 Metrics = dict[str, float | int | None]
@@ -75,18 +77,25 @@ async def train_rl(
     *,
     credit: CreditSpec | None = None,
     loss: PolicyLoss | None = None,
+    rewards: RewardsBlock | None = None,
+    reward_file: RewardFile | None = None,
     machine: Machine | None = None,
 ) -> None:
     """Train `policy` for `block.steps` batches, starting after the last step the run folder holds.
 
     Each step writes its rollouts, one line of metrics and a checkpoint. The metrics say what each phase used, and with
-    a `machine` how near to its limits that was. In exact order (which this uses) a run that is
+    a `machine` how near to its limits that was. With a `reward_file` turns earn what it says, as far as `rewards` lets
+    them; the run folder keeps a copy. In exact order (which this uses) a run that is
     interrupted and resumed ends with the same weights as one that was not.
     """
     block.check()
     check_tasks(block, taskset, split)
     loss = loss or PolicyLoss()
     estimator = estimator_of(credit or CreditSpec())
+    if reward_file is not None:
+        check_rewards(reward_file, taskset, split)
+        keep(run, reward_file)
+    turns = TurnRewards(taskset, split, reward_file, rewards or RewardsBlock())
     first, place = restore(run, learner, {"next_task": 0})
     policy.load(learner.publish())
     store = Store(run.rollouts)
@@ -95,8 +104,9 @@ async def train_rl(
     for step in range(first, block.steps):
         clock = Clock()
         meter.begin()
+        turns.begin(step)
         with clock.phase("sample"):
-            batch = await _sample(block, taskset, split, policy, estimator, step, place["next_task"])
+            batch = await _sample(block, taskset, split, policy, turns, estimator, step, place["next_task"])
         place["next_task"] += batch.num_tasks
         given = _credit(batch.kept, estimator, block)
         samples = pack_groups(batch.kept, given, block)
@@ -108,7 +118,8 @@ async def train_rl(
         metrics = {
             **step_metrics(batch.groups, samples),
             **sampling_metrics(batch),
-            **_credit_metrics(batch.kept, given),
+            **turns.metrics(batch.groups),
+            **_credit_metrics(batch.kept, given, turns),
             **update,
             **clock.metrics(),
         }
@@ -129,6 +140,7 @@ async def _sample(
     taskset: Taskset,
     split: str,
     policy: Policy,
+    turns: TurnRewards,
     estimator: BatchEstimator,
     step: int,
     next_task: int,
@@ -142,8 +154,9 @@ async def _sample(
         tasks = _tasks(taskset, split, next_task + batch.num_tasks, block.tasks_per_step - len(batch.kept), block.seed)
         specs = plan_groups(tasks, block.rollouts_per_task, derive(block.seed, "step", step), tag)
         trees = await collect(specs, taskset, cast, limits, concurrency=block.concurrency)
-        groups = group_rollouts(rollout for tree in trees for rollout in tree)
-        batch.rollouts += [rollout for tree in trees for rollout in tree]
+        rollouts = turns.give([rollout for tree in trees for rollout in tree])
+        groups = group_rollouts(rollouts)
+        batch.rollouts += rollouts
         batch.groups += groups
         batch.kept += (
             groups if block.sampling_rounds == 1 else [one for one in groups if teaches(one, estimator, block)]
@@ -239,9 +252,9 @@ def _credit(groups: Sequence[Group], estimator: BatchEstimator, block: TrainBloc
     return estimator([group_rewards(group, shaping) for group in groups])
 
 
-def _credit_metrics(groups: Sequence[Group], credits: Sequence[Credit]) -> Metrics:
+def _credit_metrics(groups: Sequence[Group], credits: Sequence[Credit], turns: TurnRewards) -> Metrics:
     rewards = [group_rewards(group) for group in groups]
-    return dict(credit_metrics(turns_of(rewards, credits), rewards))
+    return dict(credit_metrics(turns_of(rewards, credits, turns.tiers(groups)), rewards))
 
 
 def step_metrics(groups: Sequence[Group], samples: Sequence[TrainingSample]) -> Metrics:
