@@ -47,9 +47,7 @@ def ragged(rng: np.random.Generator, shape: tuple[int, int, int], longest: int) 
 
 def groups_of(batch: Batch, nth: int) -> list[GroupRewards]:
     def cut(values: np.ndarray, group: int) -> list[np.ndarray]:
-        return [
-            row[:length] for row, length in zip(values[nth, group], batch.lengths[nth, group], strict=True)
-        ]
+        return [row[:length] for row, length in zip(values[nth, group], batch.lengths[nth, group], strict=True)]
 
     return [
         GroupRewards(

@@ -27,16 +27,17 @@ from banty.desk import (
     simulate,
 )
 from banty.desk.simulate import batch_of
+from banty.envs.airline.tasks import GeneratedTasks
 from banty.envs.registry import make_taskset
 from banty.errors import InputError
 from banty.learn.habits import HabitLearner
 from banty.models.habits import HabitWeights
 from banty.policies.habits import HabitPolicy
-from banty.records import Group, Limits, PolicyLoss, Rollout
+from banty.records import Aggregation, Group, Limits, PolicyLoss, Rollout
 from banty.rollout import Cast, collect, group_rollouts, plan_groups
 from banty.rubrics import Labeller, read_reward_file, rewarded
-from banty.train.rl import pack_groups
 from banty.train.recipe import TrainBlock
+from banty.train.rl import pack_groups
 from banty.train.samples import group_rewards
 
 TASKSET = make_taskset("airline/mini", {}, False)
@@ -115,13 +116,15 @@ def test_a_leaf_is_the_episode_of_its_decisions(desk: Desk, real: tuple[HabitWei
 @pytest.mark.parametrize("aggregation", ["token", "constant", "sequence", "turn"])
 @pytest.mark.parametrize("estimator", ["rloo", "mt_grpo", "gigpo", "gdpo"])
 def test_the_gradient_is_the_real_learners(
-    desk: Desk, real: tuple[HabitWeights, list[Group]], estimator: str, aggregation: str
+    desk: Desk, real: tuple[HabitWeights, list[Group]], estimator: str, aggregation: Aggregation
 ) -> None:
     weights, groups = real
     spec = CreditSpec(estimator=estimator, scale="others")
     learner = HabitLearner(weights, 1.0)
     loss = PolicyLoss(aggregation=aggregation, constant_tokens=3.0)
-    learner.forward_backward(pack_groups(groups, estimator_of(spec)([group_rewards(one) for one in groups]), TrainBlock()), loss)
+    learner.forward_backward(
+        pack_groups(groups, estimator_of(spec)([group_rewards(one) for one in groups]), TrainBlock()), loss
+    )
     leaves = np.array([[[leaf_of(desk, one) for one in group.rollouts] for group in groups]])
     batch = batch_of(desk, leaves, "naive-dense")
     setting = Setting(
@@ -192,7 +195,7 @@ def test_unbiased_is_unbiased_over_all_pairs_of_episodes(one_task: Desk) -> None
             rewards="naive-dense", credit=spec, learning_rate=1.0, steps=1, tasks_per_step=1, rollouts_per_task=2
         )
         each = gradients(desk, many, pairs, batch_credit(spec)(batch), batch, setting)
-        return -(weight[:, None, None] * each).sum(axis=0)
+        return np.asarray(-(weight[:, None, None] * each).sum(axis=0))
 
     np.testing.assert_allclose(expected("unbiased"), exact, atol=1e-12)
     assert np.abs(expected("mt_grpo") - exact).max() > 0.01
@@ -262,11 +265,7 @@ def test_a_tree_with_too_many_leaves_is_left_alone() -> None:
 
 
 def test_tasks_that_cannot_be_found_are_an_error() -> None:
-    class Short:
-        """The first three tasks only."""
-
-        def __getattr__(self, name: str) -> object:
-            return {"dev": 3} if name == "splits" else getattr(TASKSET, name)
-
+    short = GeneratedTasks("mini")
+    short.splits = {"dev": 3}
     with pytest.raises(InputError, match=r"Raise desk\.max_leaves"):
-        choose_trees(Short(), "dev", 3, LABELLERS, max_turns=4, max_leaves=60)
+        choose_trees(short, "dev", 3, LABELLERS, max_turns=4, max_leaves=60)

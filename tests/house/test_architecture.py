@@ -28,9 +28,10 @@ ARROWS: dict[str, set[str]] = {
     "models": {"records", "perf"},
     "policies": {"records", "chat", "models", "perf"},
     "learn": {"records", "models", "perf"},
+    "desk": {"records", "credit", "models", "rollout", "rubrics", "train"},
     "cli": {
         *("records", "stats", "credit", "chat", "envs", "rollout", "runs", "rubrics"),
-        *("evals", "report", "sweeps", "train", "perf", "models", "policies", "learn"),
+        *("evals", "report", "sweeps", "train", "perf", "models", "policies", "learn", "desk"),
     },
 }
 EVERYONE_MAY = {"errors", "blocking"}

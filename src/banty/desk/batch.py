@@ -109,7 +109,7 @@ def _mt_grpo(batch: Batch, options: Mapping[str, Any]) -> Floats:
     if options["variant"] == "go":
         return np.asarray(np.flip(np.cumsum(np.flip(turn, -1), axis=-1), -1) + outcome)
     advantages = turn + options["outcome_weight"] * outcome
-    return np.where(last, outcome, advantages) if options["variant"] == "additive_last" else advantages
+    return np.asarray(np.where(last, outcome, advantages) if options["variant"] == "additive_last" else advantages)
 
 
 def _two_stage(batch: Batch, options: Mapping[str, Any], outcome: Floats) -> Floats:
@@ -117,7 +117,7 @@ def _two_stage(batch: Batch, options: Mapping[str, Any], outcome: Floats) -> Flo
     staged = batch.lengths > 1
     first = _normalised(np.where(last, 0.0, batch.rewards).sum(axis=-1), staged, options, (2,))[..., None]
     base = np.where(staged[..., None], outcome, _over_group(_total(batch), options)[..., None])
-    return np.where(last, base, base + options["turn_weight"] * first)
+    return np.asarray(np.where(last, base, base + options["turn_weight"] * first))
 
 
 def _gtpo(batch: Batch, options: Mapping[str, Any]) -> Floats:
@@ -127,7 +127,7 @@ def _gtpo(batch: Batch, options: Mapping[str, Any]) -> Floats:
 
 def _hybrid(batch: Batch, options: Mapping[str, Any]) -> Floats:
     outcome = _over_group(batch.outcomes, options)[..., None]
-    return _gtpo(batch, options) + options["outcome_weight"] * outcome
+    return np.asarray(_gtpo(batch, options) + options["outcome_weight"] * outcome)
 
 
 def _gigpo(batch: Batch, options: Mapping[str, Any]) -> Floats:

@@ -7,7 +7,7 @@ the draws differ. Success is exact after every step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,8 @@ _SEEDS_AT_ONCE = 250
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What an arm trains with; `rewards` names the reward file of the desk's tables."""
+    """What an arm trains with; `rewards` names the reward file of the desk's tables, whose values are multiplied with
+    `reward_scale`, a number a step; none is 1."""
 
     rewards: str
     credit: CreditSpec
@@ -34,20 +35,25 @@ class Setting:
     rollouts_per_task: int
     aggregation: Aggregation = "constant"
     constant_tokens: float = 1.0
+    reward_scale: tuple[float, ...] = ()
+
+    def scale_at(self, step: int) -> float:
+        return self.reward_scale[step] if self.reward_scale else 1.0
 
 
 @dataclass(frozen=True)
 class Curves:
     """Of each seed: `success` before and after every step, exact, [S, steps + 1]; of every step's batch the mean number
     of `turns`, the root mean square `rms` of its advantages over decisions, and the share of `dead` turns,
-    [S, steps]. `tier_mean[tier]` is the mean advantage of its turns in the first step, over all seeds."""
+    [S, steps]. Of the first step, over all seeds, by tier: the mean
+    advantage of its turns, and their share of all turns."""
 
     success: Floats
     turns: Floats
     rms: Floats
     dead: Floats
-    tier_mean: dict[str, float] = field(default_factory=dict)
-    tier_turns: dict[str, float] = field(default_factory=dict)
+    tier_mean: dict[str, float]
+    tier_share: dict[str, float]
 
 
 def simulate(desk: Desk, setting: Setting, start: Floats, seeds: Sequence[int]) -> Curves:
@@ -58,10 +64,12 @@ def simulate(desk: Desk, setting: Setting, start: Floats, seeds: Sequence[int]) 
         for first in range(0, len(seeds), _SEEDS_AT_ONCE)
     ]
     sums = np.sum([tiers for _, tiers in parts], axis=0)
-    joined = [np.concatenate(values) for values in zip(*(arrays for arrays, _ in parts), strict=True)]
+    success, turns, rms, dead = (
+        np.concatenate(values) for values in zip(*(arrays for arrays, _ in parts), strict=True)
+    )
     means = dict(zip(desk.tier_names, (sums[0] / np.maximum(sums[1], 1.0)).tolist(), strict=True))
     shares = dict(zip(desk.tier_names, (sums[1] / sums[1].sum()).tolist(), strict=True))
-    return Curves(*joined, means, shares)
+    return Curves(success, turns, rms, dead, means, shares)
 
 
 def _simulate(
@@ -78,6 +86,7 @@ def _simulate(
         uniform = np.stack([rng.random(shape) for rng in draws])
         leaves = sample_leaves(desk, logits, tasks, uniform)
         batch = batch_of(desk, leaves, setting.rewards)
+        batch = replace(batch, rewards=batch.rewards * setting.scale_at(step))
         # Training samples hold advantages in float32, so the real loop's gradient is of those.
         advantages = credit(batch).astype(np.float32).astype(np.float64)
         logits = logits - setting.learning_rate * gradients(desk, logits, leaves, advantages, batch, setting)
@@ -109,13 +118,15 @@ def sample_leaves(desk: Desk, logits: Floats, tasks: npt.NDArray[np.int64], unif
 def batch_of(desk: Desk, leaves: Ints, rewards: str) -> Batch:
     """What estimators need to know of these episodes."""
     return Batch(
-        desk.success[leaves], desk.rewards[rewards][leaves], desk.tokens[leaves], desk.anchors[leaves], desk.lengths[leaves]
+        desk.success[leaves],
+        desk.rewards[rewards][leaves],
+        desk.tokens[leaves],
+        desk.anchors[leaves],
+        desk.lengths[leaves],
     )
 
 
-def gradients(
-    desk: Desk, logits: Floats, leaves: Ints, advantages: Floats, batch: Batch, setting: Setting
-) -> Floats:
+def gradients(desk: Desk, logits: Floats, leaves: Ints, advantages: Floats, batch: Batch, setting: Setting) -> Floats:
     """The gradient of each batch's loss, [S, points, 2], as `HabitLearner` takes it."""
     options = desk.options[leaves]
     per_turn = advantages * _factors(batch, setting)
@@ -132,15 +143,16 @@ def _factors(batch: Batch, setting: Setting) -> Floats:
     tokens = batch.tokens
     of_episode = tokens.sum(axis=-1, keepdims=True)
     num_rollouts = np.maximum((of_episode > 0).sum(axis=(1, 2, 3), keepdims=True), 1)
-    everywhere = np.ones(tokens.shape)
     if setting.aggregation == "token":
-        return everywhere / np.maximum(of_episode.sum(axis=(1, 2, 3), keepdims=True), 1.0)
-    if setting.aggregation == "constant":
-        return everywhere / (num_rollouts * setting.constant_tokens)
-    if setting.aggregation == "sequence":
-        return everywhere / (np.maximum(of_episode, 1.0) * num_rollouts)
-    num_turns = (tokens > 0).sum(axis=-1, keepdims=True)
-    return everywhere / (np.maximum(tokens, 1.0) * np.maximum(num_turns, 1) * num_rollouts)
+        divisor = np.maximum(of_episode.sum(axis=(1, 2, 3), keepdims=True), 1.0)
+    elif setting.aggregation == "constant":
+        divisor = num_rollouts * setting.constant_tokens
+    elif setting.aggregation == "sequence":
+        divisor = np.maximum(of_episode, 1.0) * num_rollouts
+    else:
+        num_turns = np.maximum((tokens > 0).sum(axis=-1, keepdims=True), 1)
+        divisor = np.maximum(tokens, 1.0) * num_turns * num_rollouts
+    return np.asarray(np.broadcast_to(1.0 / divisor, tokens.shape))
 
 
 def tier_sums(desk: Desk, leaves: Ints, advantages: Floats) -> Floats:

@@ -18,17 +18,28 @@ from banty.errors import InputError
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
 _FORMAT = 1
-_ARRAYS = ("roots", "node_point", "node_child", "leaf_task", "success", "lengths", "options", "turns", "tiers", "anchors")
+_ARRAYS = (
+    "roots",
+    "node_point",
+    "node_child",
+    "leaf_task",
+    "success",
+    "lengths",
+    "options",
+    "turns",
+    "tiers",
+    "anchors",
+)
 
 
 @dataclass(frozen=True)
 class Desk:
     """T tasks with M decision nodes and L episodes of at most K turns and D decisions.
 
-    `roots` [T] are nodes. A node asks for `node_point` [M] and goes on to `node_child` [M, 2], discipline first: a node,
-    or ~leaf. Of an episode: `leaf_task`, `success` and `lengths` (in turns) [L]; `options` [L, D], 2 x point + option
-    or -1 past the end, and `turns` [L, D], the turn each was drawn in; `rewards[name]` [L, K]; `tiers` [L, K], places in
-    `tier_names`, and `anchors` [L, K], equal where states are, both -1 past the end.
+    `roots` [T] are nodes. A node asks for `node_point` [M] and goes on to `node_child` [M, 2], discipline first: to a
+    node, or to ~leaf. Of an episode: `leaf_task`, `success` and `lengths` (in turns) [L]; `options` [L, D], 2 x point +
+    option or -1 past the end, and `turns` [L, D], the turn each was drawn in; `rewards[name]` [L, K]; `tiers` [L, K],
+    places in `tier_names`, and `anchors` [L, K], equal where states are, both -1 past the end.
     """
 
     tasks: tuple[str, ...]

@@ -82,8 +82,8 @@ def choose_trees(
     max_turns: int,
     max_leaves: int,
 ) -> tuple[dict[str, tuple[Leaf, ...]], int]:
-    """By id, the first `num_tasks` tasks of a split that discipline ends rightly within `max_turns`, with at most `max_leaves`
-    episodes; and how many were looked at to find them. Raises InputError when there are not so many."""
+    """By id, the first `num_tasks` tasks of a split that discipline ends rightly within `max_turns`, with at most
+    `max_leaves` episodes; and how many were looked at to find them. Raises InputError when there are not so many."""
     expert = taskset.expert()
     if expert is None:
         raise InputError(f"{taskset.env} has no scripted expert, so nothing a habit policy could do there")
@@ -97,8 +97,8 @@ def choose_trees(
         if len(found) == num_tasks:
             return found, index + 1
     raise InputError(
-        f"{taskset.env} {split!r} has {len(found)} tasks that discipline ends within {max_turns} turns and that have at "
-        f"most {max_leaves} episodes; {num_tasks} are asked for. Raise desk.max_leaves or train.max_turns"
+        f"{taskset.env} {split!r} has {len(found)} tasks that discipline ends within {max_turns} turns and that have "
+        f"at most {max_leaves} episodes; {num_tasks} are asked for. Raise desk.max_leaves or train.max_turns"
     )
 
 
