@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-RATES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+RATES = (0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2)
 REWARDS = {"outcome": "", "naive": "naive-dense", "irc": "irc"}
 ESTIMATORS: Mapping[str, Mapping[str, Any]] = {
     "rloo": {"estimator": "rloo"},
