@@ -1,10 +1,13 @@
-"""Writes the two experiments of the estimator study: dev.toml, in which every arm tries every learning rate on tasks
-and seeds of its own, and from its results main.toml, in which every arm has the rate that was best there.
+"""Writes the experiments of the estimator study: dev.toml, in which every arm tries every learning rate on tasks and
+seeds of its own; from its results main.toml, in which every arm has the rate that was best there; and matched.toml, in
+which all have one small rate, as language models do.
 
     python recipes/estimators/arms.py dev
     banty sweep recipes/estimators/dev.toml --data runs/data
     python recipes/estimators/arms.py main --data runs/data
     banty sweep recipes/estimators/main.toml
+    banty sweep recipes/estimators/matched.toml
+    python recipes/estimators/report.py
 
 The best rate is the one with the highest mean success over all steps (`auc`), as frozen here before either was run.
 """
@@ -97,10 +100,30 @@ def main_sweep(data: Path) -> tuple[str, dict[str, Any]]:
     return "\n".join(lines) + "\n", tried
 
 
+def matched() -> str:
+    lines = [
+        "# Every estimator at one small learning rate: advantages have one scale, so steps have about one length, and",
+        "# what differs is where they point. Written by arms.py.",
+        "",
+        'recipe = "desk.toml"',
+        'name = "estimators-matched"',
+        'question = "At the same small steps, which estimator points best, and do dense rewards help?"',
+        "seeds = 1",
+        'baseline = "rloo-outcome"',
+        "",
+        "[set]",
+        f"optimizer.learning_rate = {RATES[0]}",
+        'desk.keep = "summary"',
+    ]
+    for name, (sets, exploratory) in arms().items():
+        lines += _arm(name, sets, exploratory)
+    return "\n".join(lines) + "\n"
+
+
 def _dev_result(data: Path, arm: str) -> dict[str, Any]:
     (line,) = (data / "estimators-dev" / f"{arm}.jsonl").read_text().splitlines()
     cell = json.loads(line)
-    kept = {name: {key: cell["of_runs"][name][key] for key in ("mean", "sd")} for name in ("auc", "final")}
+    kept = {name: {key: round(cell["of_runs"][name][key], 5) for key in ("mean", "sd")} for name in ("auc", "final")}
     return {**kept, "num_runs": cell["num_runs"], "frozen": cell["frozen"]}
 
 
@@ -123,7 +146,8 @@ def write() -> None:
         return
     text, tried = main_sweep(asked.data)
     (HERE / "main.toml").write_text(text)
-    (HERE / "rates.json").write_text(json.dumps(tried, indent=None) + "\n")
+    (HERE / "matched.toml").write_text(matched())
+    (HERE / "rates.json").write_text(json.dumps(tried) + "\n")
 
 
 if __name__ == "__main__":
