@@ -23,7 +23,11 @@ def a_line(arm: str, digest: str, success: np.ndarray = SUCCESS, *, keep: bool =
 
 def test_what_is_kept_of_runs() -> None:
     line = a_line("rloo", "d")
-    assert line["runs"] == {"final": [9000, 7000, 4000], "auc": [7000, 7500, 3500], "steps": [2, 1, 3]}
+    assert line["runs"] == {"final": [9000, 7000, 4000]}
+    spreads = line["of_runs"]
+    assert isinstance(spreads, dict)
+    assert spreads["auc"]["mean"] == pytest.approx(0.6)
+    assert spreads["steps"] == {"mean": 2.0, "sd": 1.0, "quantiles": [1.1, 1.5, 2.0, 2.5, 2.9]}
     assert line["reached"] == pytest.approx(2 / 3)
     assert line["before"] == {"success": pytest.approx(0.2), "num_tasks": 4, "num_unscored": 0, "tasks": "t"}
     curve = line["curve"]

@@ -27,8 +27,8 @@ def runs_line(
     """What is kept of runs with these curves of `success` [runs, steps + 1] and `averages` [runs, steps].
 
     `final` is success after the last step, `auc` its mean over all steps, `steps` the first step at which it reached
-    `target`, one more than there are where it never did: each with mean, deviation and quantiles over the runs, and
-    with `keep` every run's.
+    `target`, one more than there are where it never did: each with mean, deviation and quantiles over the runs. With
+    `keep` every run's `final` is there too, so that runs of two arms can be paired.
     """
     measured = {"num_tasks": num_tasks, "num_unscored": 0, "tasks": tasks}
     numbers = {"final": success[:, -1], "auc": success[:, 1:].mean(axis=1), "steps": steps_to(success, target)}
@@ -46,10 +46,7 @@ def runs_line(
     }
     line["curve"] |= {name: _rounded(values.mean(axis=0)) for name, values in averages.items()}
     if keep:
-        line["runs"] = {
-            name: np.round(values * (1 if name == "steps" else UNIT)).astype(int).tolist()
-            for name, values in numbers.items()
-        }
+        line["runs"] = {"final": np.round(success[:, -1] * UNIT).astype(int).tolist()}
     return line
 
 
