@@ -35,7 +35,7 @@ def figure(curves: Sequence[Curve], targets: Sequence[float], steps: int) -> str
         top,
         10,
         16,
-        "Dense rewards speed learning up under every estimator but the ones that compare turn by turn position",
+        "Turn rewards speed learning up, except where they are normalised apart, turn by turn (MT-GRPO)",
         size="13",
     )
     left = _panel(top, 45, "success, exact (mean of 1,000 seeds)", (0.2, 0.4, 0.6, 0.8, 1.0), (0.0, steps), "step")

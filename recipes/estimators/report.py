@@ -141,6 +141,14 @@ def tier_table(found: Mapping[str, Sequence[Bias]], at: int, tiers: Sequence[str
     return table(["arm", *tiers], rows)
 
 
+def lapse_table(lines: Mapping[str, Line]) -> str:
+    """How often each habit still lapses after training, mean over runs."""
+    wanted = (*SHOWN, "mt_additive-irc", "gtpo_pooled-naive", "gdpo-naive", "gigpo-naive")
+    points = list(lines[BASELINE]["lapses"])
+    rows = [[name, *(f"{lines[name]['lapses'][point]:.2f}" for point in points)] for name in wanted]
+    return table(["arm", *points], rows)
+
+
 def push_table(desk: Desk, logits: np.ndarray) -> str:
     """m_k and the share that goes on after turn k, exact at these weights."""
     probability = np.exp(desk.counts @ log_probabilities(logits).ravel()) / len(desk.tasks)
@@ -250,6 +258,8 @@ def write() -> None:
         "habits-start": habit_table(found, desk.points, 0),
         "habits-late": habit_table(found, desk.points, 2),
         "tiers": tier_table(found, 0, desk.tier_names),
+        "lapses": lapse_table(matched),
+        "lapses-main": lapse_table(lines),
         "push": push_table(desk, places[0]),
     }
     PAGE.write_text(with_tables(PAGE.read_text(), tables))

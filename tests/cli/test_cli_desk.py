@@ -54,6 +54,8 @@ def test_cells_of_a_desk_leave_lines_and_no_runs(tmp_path: Path, monkeypatch: py
     assert all(len(line["runs"]["final"]) == 4 and line["before"]["num_tasks"] == 1 for line in lines)
     assert lines[0]["runs"] != lines[1]["runs"]
     assert lines[0]["tier_share"]["error"] > 0.0
+    assert lines[0]["lapses"]["pressure"] == 0.2  # which never comes up in that task, so nothing moved it
+    assert lines[0]["lapses"]["format"] < 0.2
     assert not list(Path("runs/tiny").glob("*/seed-*"))
     assert len(list(Path("runs/desks").glob("*.npz"))) == 1
     assert "8 of 8" in Path("docs/results/data/tiny/table.md").read_text()

@@ -46,6 +46,7 @@ def run_on_desk(recipe: RLRecipe, block: DeskBlock, cell: CellRun, allow_code: b
             "banty": __version__,
             "num_looked_at": desk.num_looked_at,
             "num_leaves": desk.num_leaves,
+            "lapses": dict(zip(desk.points, curves.lapses.mean(axis=0).round(5).tolist(), strict=True)),
             "tier_mean": {tier: round(value, 4) for tier, value in curves.tier_mean.items()},
             "tier_share": {tier: round(value, 4) for tier, value in curves.tier_share.items()},
             "seconds": round(time.perf_counter() - began, 2),

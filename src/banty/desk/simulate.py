@@ -44,14 +44,15 @@ class Setting:
 @dataclass(frozen=True)
 class Curves:
     """Of each seed: `success` before and after every step, exact, [S, steps + 1]; of every step's batch the mean number
-    of `turns`, the root mean square `rms` of its advantages over decisions, and the share of `dead` turns,
-    [S, steps]. Of the first step, over all seeds, by tier: the mean
-    advantage of its turns, and their share of all turns."""
+    of `turns`, the root mean square `rms` of its advantages over decisions, and the share of `dead` turns, [S, steps];
+    the `lapses` of every point at the end, [S, points]. Of the first step, over all seeds, by tier: the mean advantage
+    of its turns, and their share of all turns."""
 
     success: Floats
     turns: Floats
     rms: Floats
     dead: Floats
+    lapses: Floats
     tier_mean: dict[str, float]
     tier_share: dict[str, float]
 
@@ -64,17 +65,17 @@ def simulate(desk: Desk, setting: Setting, start: Floats, seeds: Sequence[int]) 
         for first in range(0, len(seeds), _SEEDS_AT_ONCE)
     ]
     sums = np.sum([tiers for _, tiers in parts], axis=0)
-    success, turns, rms, dead = (
+    success, turns, rms, dead, lapses = (
         np.concatenate(values) for values in zip(*(arrays for arrays, _ in parts), strict=True)
     )
     means = dict(zip(desk.tier_names, (sums[0] / np.maximum(sums[1], 1.0)).tolist(), strict=True))
     shares = dict(zip(desk.tier_names, (sums[1] / sums[1].sum()).tolist(), strict=True))
-    return Curves(success, turns, rms, dead, means, shares)
+    return Curves(success, turns, rms, dead, lapses, means, shares)
 
 
 def _simulate(
     desk: Desk, setting: Setting, start: Floats, seeds: Sequence[int], exact: Exact
-) -> tuple[tuple[Floats, Floats, Floats, Floats], Floats]:
+) -> tuple[tuple[Floats, ...], Floats]:
     credit = batch_credit(setting.credit)
     draws = [generator(seed, "desk") for seed in seeds]
     logits = np.repeat(start[None], len(seeds), axis=0)
@@ -97,7 +98,8 @@ def _simulate(
         dead.append((batch.live & (np.abs(advantages) < 1e-4)).sum(axis=(1, 2, 3)) / batch.lengths.sum(axis=(1, 2)))
         if step == 0:
             tiers += tier_sums(desk, leaves, advantages)
-    return (np.stack(success, 1), np.stack(turns, 1), np.stack(rms, 1), np.stack(dead, 1)), tiers
+    lapses = np.exp(log_probabilities(logits))[:, :, 1]
+    return (*(np.stack(each, 1) for each in (success, turns, rms, dead)), lapses), tiers
 
 
 def sample_leaves(desk: Desk, logits: Floats, tasks: npt.NDArray[np.int64], uniform: Floats) -> Ints:
