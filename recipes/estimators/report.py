@@ -21,6 +21,7 @@ from figure import Curve, figure
 from banty.cli.desk import kept_desk, reward_files, setting_of
 from banty.cli.experiment import Experiment
 from banty.cli.training import starting_weights, tasksets_of
+from banty.credit import CreditSpec
 from banty.desk import Bias, Desk, Exact, Setting, measure_bias
 from banty.desk.exact import log_probabilities
 from banty.stats import compare_over_seeds, seed_interval
@@ -34,6 +35,11 @@ BASELINE = "rloo-outcome"
 TARGETS = (0.0, 0.5, 0.8)
 BATCHES = 4000
 SHOWN = ("rloo-outcome", "unbiased-naive", "hybrid-naive", "mt_grpo-naive", "mt_grpo-irc", "mt_additive-naive")
+DIAGNOSTIC: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "mt_grpo-naive, no std": ("mt_grpo-naive", {"std": False}),
+    "mt_grpo-naive, turns x 0.3": ("mt_grpo-naive", {"turn_weight": 0.3}),
+}
+"""Measured after the others were seen, to tell apart what makes MT-GRPO's direction; never trained."""
 Line = Mapping[str, Any]
 
 
@@ -131,12 +137,12 @@ def habit_table(found: Mapping[str, Sequence[Bias]], points: Sequence[str], at: 
     rows = [row("exact, success", found[BASELINE][at].exact)]
     rows.append(row("exact, success + naive rewards", found["unbiased-naive"][at].shaped))
     rows.append(row("exact, success + irc rewards", found["unbiased-irc"][at].shaped))
-    rows += [row(name, found[name][at].mean) for name in (*SHOWN[1:], "gtpo_pooled-naive", "gdpo-naive")]
+    rows += [row(name, found[name][at].mean) for name in (*SHOWN[1:], *DIAGNOSTIC, "gtpo_pooled-naive", "gdpo-naive")]
     return table(["direction", *points], rows)
 
 
 def tier_table(found: Mapping[str, Sequence[Bias]], at: int, tiers: Sequence[str]) -> str:
-    wanted = [name for name in found if name.endswith(("-naive", "-irc")) or name == BASELINE]
+    wanted = (*SHOWN, "grpo-naive", "gtpo_pooled-naive", "gdpo-naive", "gigpo-naive")
     rows = [[name, *(f"{found[name][at].tier_mean[tier]:+.2f}" for tier in tiers)] for name in wanted]
     return table(["arm", *tiers], rows)
 
@@ -188,17 +194,18 @@ def measure(
             logits = logits + 2.0 * exact.gradient(logits)
         places.append(logits)
     found = {}
-    for name in names():
-        recipe = recipes[name]
+    wanted = {**{name: (name, {}) for name in names()}, **DIAGNOSTIC}
+    for name, (arm, changes) in wanted.items():
+        recipe = recipes[arm]
         setting = setting_of(recipe, recipe.rewards.file or "outcome")
-        setting = Setting(**{**setting.__dict__, "credit": _unscaled(recipe)})
+        setting = Setting(**{**setting.__dict__, "credit": _unscaled(recipe, changes)})
         found[name] = [measure_bias(desk, setting, place, BATCHES) for place in places]
         print(name, [round(one.cosine, 3) for one in found[name]], flush=True)
     return found, places
 
 
-def _unscaled(recipe: RLRecipe) -> Any:
-    return type(recipe.credit)(**{**recipe.credit.__dict__, "scale": "none", "rms": None})
+def _unscaled(recipe: RLRecipe, changes: Mapping[str, Any]) -> CreditSpec:
+    return CreditSpec(**{**recipe.credit.__dict__, "scale": "none", "rms": None, **changes})
 
 
 def _interval(values: np.ndarray) -> str:
