@@ -122,13 +122,14 @@ class CoachedLibraryTasks(LibraryTasks):
         return Expert(respond, POINTS)
 
     def baselines(self) -> Baselines:
-        return Baselines(self, {"do-nothing": do_nothing(), "golden": golden})
+        return Baselines(self, {"do-nothing": do_nothing(), "golden": self.replay})
 
+    def golden(self, task: Task) -> tuple[ToolCall, ...]:
+        """The right calls of one task, for nobody but its author."""
+        return (ToolCall("lend", {"book_id": task.data["book_id"], "member_number": task.data["member"]}),)
 
-def golden(task: Task) -> LinePolicy:
-    """The right calls for one task, for nobody but its author."""
-    right = ToolCall("lend", {"book_id": task.data["book_id"], "member_number": task.data["member"]})
-    return LinePolicy("golden", [right, "It is yours. Goodbye!"])
+    def replay(self, task: Task) -> LinePolicy:
+        return LinePolicy("golden", [*self.golden(task), "It is yours. Goodbye!"])
 
 
 async def success_rate(taskset: Taskset, policy: Policy, num_tasks: int = 50) -> float:

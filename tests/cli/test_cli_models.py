@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -509,8 +510,10 @@ def test_a_run_says_what_each_phase_used_and_names_a_lever() -> None:
     assert row["perf/decode_tokens"] <= row["tokens/sampled"]
     assert row["perf/train_tokens"] == row["train/passed_tokens"] <= row["train/flat_tokens"]
     assert read(run / "engine.json")["machine"]["flops_s"] > 1e8
-    assert "of this machine's limit" in training.speed_sentence(run) or "environment" in training.speed_sentence(run)
-    assert "Where the training's time went" in (run / "report.html").read_text()
+    assert re.search(
+        r"^[a-z]+ takes \d+% of the time( at \d+% of this machine's limit)?: .", training.speed_sentence(run)
+    )
+    assert "Where the time went" in (run / "report.html").read_text()
 
 
 def test_a_plan_predicts_a_run_that_then_takes_about_that(here: Path) -> None:
@@ -566,3 +569,29 @@ def test_a_plan_that_cannot_be_made_says_why(words: list[str], said: str, here: 
 
 def test_fine_tuning_is_not_planned(here: Path) -> None:
     assert "only RL recipes are planned" in " ".join(banty("plan", str(workshop() / "sft.toml")).err.split())
+
+
+def test_an_evaluation_says_what_its_phases_used_sitting_by_sitting(tmp_path: Path) -> None:
+    words = (
+        "eval",
+        str(workshop() / "toy"),
+        *ENV,
+        *SMALL,
+        "--threads",
+        "1",
+        "--no-baselines",
+        "--out",
+        str(tmp_path / "e"),
+    )
+    said = banty(*words)
+    assert said.status == 0, said.err
+    assert "speed: " in said.out
+    (row,) = read_metrics(tmp_path / "e" / "metrics.jsonl")
+    assert row["perf/decode_tokens"] > 0
+    assert row["perf/prefill_tokens"] > 0
+    assert 0.0 < row["time/decode_s"] < row["time/step_s"]
+    again = banty(*words, "--resume")
+    assert again.status == 0, again.err
+    assert len(read_metrics(tmp_path / "e" / "metrics.jsonl")) == 1, "nothing was played, nothing is noted"
+    assert banty("report", str(tmp_path / "e")).status == 0
+    assert "Where the time went" in (tmp_path / "e" / "report.html").read_text()

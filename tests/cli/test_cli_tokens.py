@@ -62,15 +62,14 @@ def test_what_rl_trains_on_is_in_brackets(here: Path) -> None:
     rollouts = stored_rollouts(workshop() / "rl")
     ends = {text.endswith("<|im_end|>") for rollout in rollouts for text in sampled(rollout)}
     assert ends == {True, False}, "finished turns, and cut ones"
+    printed = shown(str(workshop() / "rl"), "--rollout", "step-")
+    assert bracketed(printed) == [text for rollout in rollouts for text in sampled(rollout)]
+    wanted = ""
     for rollout in rollouts:
-        printed = shown(str(workshop() / "rl"), "--rollout", rollout.rollout_id)
-        assert bracketed(printed) == sampled(rollout)
         trained = sum(turn.sampled_tokens for turn in rollout.agent_turns)
         total = len(stream(rollout))
-        first, _, rest = printed.partition("\n")
-        assert first == f"{rollout.rollout_id}: {trained} of {total} tokens trained"
-        plain = rest.replace("⟦", "").replace("⟧", "")
-        assert plain == f"{told(stream(rollout))}\n\ntrained  seen\n"
+        wanted += f"{rollout.rollout_id}: {trained} of {total} tokens trained\n{told(stream(rollout))}\n\n"
+    assert printed.replace("⟦", "").replace("⟧", "") == f"{wanted}trained  seen\n"
     assert "\x1b" not in printed
 
 

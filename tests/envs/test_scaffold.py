@@ -18,6 +18,7 @@ from banty.evals import EvalPlan, evaluate, run_baselines
 from banty.policies.scripted import FunctionPolicy, expert_policy
 from banty.records import EpisodeSpec, Message, Policy, Rollout, Task, Taskset
 from banty.rollout import Cast, run_episode
+from banty.rubrics import Labeller, read_reward_file
 
 RULES = "E,F,W,I,UP,B,C4,SIM,RUF,PT,PERF,RET,N,T20,BLE"
 
@@ -175,3 +176,12 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         new_env("supply_desk", tmp_path / "file")
+
+
+def test_its_golden_calls_are_what_its_golden_baseline_makes(taskset: Taskset) -> None:
+    labeller = Labeller(taskset, read_reward_file("irc"))
+    played = asyncio.run(run_baselines(EvalPlan(num_tasks=50), taskset))
+    tiers = [[label.tier for label in labeller(rollout)] for rollout in played["golden"]]
+    assert {tuple(each) for each in tiers} == {("gold", "message"), ("gold",)}
+    declined = [[label.tier for label in labeller(rollout)] for rollout in played["always-decline"]]
+    assert {tuple(each) for each in declined} == {("gold",), ("write",)}, "the reason is free text"

@@ -20,10 +20,13 @@ ARROWS: dict[str, set[str]] = {
     "rollout": {"records", "chat"},
     "runs": {"records"},
     "rubrics": {"records", "chat", "runs"},
+    "calibrate": {"records", "stats", "credit", "rubrics", "runs"},
     "evals": {"records", "rollout", "envs", "stats", "runs"},
-    "report": {"records", "stats", "rollout", "runs", "evals", "perf"},
+    "report": {"records", "stats", "credit", "rollout", "microscope", "runs", "evals", "perf"},
+    "microscope": {"records", "credit", "rollout", "rubrics", "train"},
     "sweeps": {"records", "stats", "runs", "evals"},
-    "train": {"records", "credit", "rollout", "rubrics", "runs", "evals", "perf"},
+    "interop": {"records", "chat", "envs", "rollout", "runs"},
+    "train": {"records", "calibrate", "credit", "rollout", "rubrics", "runs", "evals", "perf"},
     "perf": set(),
     "models": {"records", "perf"},
     "policies": {"records", "chat", "models", "perf"},
@@ -31,7 +34,8 @@ ARROWS: dict[str, set[str]] = {
     "desk": {"records", "credit", "models", "rollout", "rubrics", "train"},
     "cli": {
         *("records", "stats", "credit", "chat", "envs", "rollout", "runs", "rubrics"),
-        *("evals", "report", "sweeps", "train", "perf", "models", "policies", "learn", "desk"),
+        *("evals", "microscope", "report", "sweeps", "train", "perf", "calibrate", "models", "policies", "learn"),
+        *("interop", "desk"),
     },
 }
 EVERYONE_MAY = {"errors", "blocking"}

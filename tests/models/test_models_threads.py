@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from tests.tiny import FAMILIES, Family, tiny_model
 
 from banty.models import threads
 from banty.models.loading import LanguageModel
+from banty.models.slots import Grid, Stream
 from banty.models.threads import Pace, measured_threads
 from banty.policies.engine import LocalEngine, TokenRequest
 from banty.records import SamplingParams
@@ -98,15 +99,16 @@ def test_a_pass_gives_every_row_a_token_with_the_threads_asked_for(monkeypatch: 
     spans = (100.0, 7.0, 1.0, 4.0, 2.0, 3.0)
     now = 0.0
 
-    def hidden_states(given: LanguageModel, ids: torch.Tensor, grid: Any) -> None:
+    def hidden_states(mixer: Any, ids: torch.Tensor, layers: Sequence[int]) -> None:
         nonlocal now
-        assert given is model
+        assert not layers
         assert not torch.is_grad_enabled()
-        assert grid.positions.tolist() == [0] * 32
+        assert mixer.positions.tolist() == [0] * 32
         now += spans[len(seen)]
         seen.append((len(ids), torch.get_num_threads()))
 
-    monkeypatch.setattr(threads, "hidden_states", hidden_states)
+    for kind in (Stream, Grid):
+        monkeypatch.setattr(kind, "hidden_states", hidden_states)
     monkeypatch.setattr(threads, "time", SimpleNamespace(perf_counter=lambda: now))
     before = torch.get_num_threads()
     try:

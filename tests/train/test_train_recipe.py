@@ -66,7 +66,10 @@ def test_the_resolved_recipe_is_json_and_makes_itself_again(tmp_path: Path) -> N
     [
         ("[train]\nstep = 3", r"mine\.toml: train: unknown key 'step'; did you mean 'steps'\?"),
         ("[trian]\nsteps = 3", r"mine\.toml: unknown key 'trian'; did you mean 'train'\?"),
-        ("steps = 3", r"unknown key 'steps'.* Known are env, policy, train, rewards, credit, loss, optimizer"),
+        (
+            "steps = 3",
+            r"unknown key 'steps'.* Known are env, policy, train, rewards, calibrate, credit, loss, optimizer",
+        ),
         ("[train]\nqqq = 3", r"unknown key 'qqq'\. Known are steps, tasks_per_step"),
         ('[train]\nsteps = "ten"', r"train: steps takes a whole number, got 'ten'"),
         ("[train]\nsteps = 2.5", r"steps takes a whole number, got 2\.5"),

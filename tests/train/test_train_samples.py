@@ -220,3 +220,12 @@ def test_turns_of_two_actors_are_two_sequences() -> None:
     assert [sample.token_ids.tolist() for sample in samples] == [[S0, A0, T0, A1], [U0, B0, T1, E]]
     assert [sample.advantages.tolist() for sample in samples] == [[0, 1, 0, 3], [0, 2, 0, 4]]
     assert [sample.turn_ids.tolist() for sample in samples] == [[-1, 0, -1, 2], [-1, 1, -1, 3]]
+
+
+def test_half_a_surrogate_pair_in_a_tool_result_stops_nobody() -> None:
+    turns = [
+        dataclasses.replace(turn(0), observation=(Message("tool", "a \ud800 b"),)),
+        turn(1),
+    ]
+    rewards = group_rewards(group(rollout(turns), rollout(turns, trial=1)))
+    assert rewards.anchors[0] == rewards.anchors[1]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from banty import __version__
 from banty.cli import show
+from banty.cli.calibrate import calibrate
 from banty.cli.choices import (
     fresh_folder,
     options_of,
@@ -22,17 +22,11 @@ from banty.cli.choices import (
     taskset_of,
 )
 from banty.cli.evaluate import eval_plan_json, run_eval
-from banty.cli.inspection import (
-    expert_of_run,
-    lapses_of,
-    openings,
-    replay_sentence,
-    replay_stored,
-    rollout_of,
-    task_json,
-)
+from banty.cli.importing import import_log
+from banty.cli.inspect import inspect
+from banty.cli.inspection import openings, task_json
 from banty.cli.local import model_opener
-from banty.cli.plain import plain, visible
+from banty.cli.plain import plain, print_json, visible
 from banty.cli.plan import plan
 from banty.cli.report import report
 from banty.cli.sweep import sweep
@@ -51,9 +45,9 @@ from banty.envs.registry import BUILT_IN, installed
 from banty.envs.scaffold import class_prefix, new_env
 from banty.errors import InputError
 from banty.evals import EvalPlan, compare_cards, read_card
-from banty.records import Limits, Rollout, SamplingParams
+from banty.records import Limits, SamplingParams
 from banty.report import headline, write_report
-from banty.rollout import Cast, check_roles, stored_rollouts
+from banty.rollout import Cast, check_roles
 from banty.runs import check_free
 
 app = typer.Typer(
@@ -66,9 +60,12 @@ app = typer.Typer(
 )
 new_app = typer.Typer(help="Write the files of something new.", no_args_is_help=True)
 app.add_typer(new_app, name="new")
+app.command("inspect")(inspect)
 app.command("report")(report)
 app.command("plan")(plan)
 app.command("sweep")(sweep)
+app.command("import")(import_log)
+app.command("calibrate")(calibrate)
 
 Env = Annotated[str, typer.Option("--env", help="Environment: a name from `banty envs`, or FILE.py:NAME.")]
 Options = Annotated[
@@ -81,11 +78,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing el
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print the resolved plan, run nothing.")]
 Out = Annotated[str, typer.Option(help="Folder for the result; the next free one under runs/ if not given.")]
 User = Annotated[str, typer.Option(help="Endpoint URL[#MODEL] that plays the user, with -o customer=model.")]
-
-
-def _print_json(value: Any) -> None:
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    print(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found.group()):04x}", text))  # a terminal may obey these
 
 
 def _version(wanted: bool) -> None:
@@ -141,13 +133,13 @@ def train(
     if dry_run:
         if out:
             check_free(Path(out))
-        _print_json(recipe_json(resolved))
+        print_json(recipe_json(resolved))
         return
     if not resume:
         run = open_run(resolved, fresh_folder(out, f"train-{Path(recipe).stem}"))
     comparisons = run_training(resolved, run, tasksets, prepared, quiet=as_json)
     if as_json:
-        _print_json(run.read_json("result.json") | {"folder": str(run.path)})
+        print_json(run.read_json("result.json") | {"folder": str(run.path)})
     else:
         for name, comparison in comparisons.items():
             show.show_training(console, comparison, name)
@@ -223,7 +215,7 @@ def evaluate(
     if dry_run:
         if out and not resume:
             check_free(Path(out))
-        _print_json(eval_plan_json(plan, taskset, chosen, cast))
+        print_json(eval_plan_json(plan, taskset, chosen, cast))
         return
     folder = fresh_folder(out, f"eval-{taskset.env.replace('/', '-')}")
     card = run_eval(
@@ -238,9 +230,11 @@ def evaluate(
         quiet=as_json,
     )
     if as_json:
-        _print_json(card.data)
+        print_json(card.data)
         return
     show.show_card(Console(), card)
+    if told := speed_sentence(folder):
+        print(f"speed: {told}")
     print(f"card: {folder / 'card.json'}")
 
 
@@ -260,86 +254,9 @@ def compare(
     """
     comparison = compare_cards(read_card(a), read_card(b))
     if as_json:
-        _print_json(comparison.to_json())
+        print_json(comparison.to_json())
     else:
         show.show_comparison(Console(), comparison)
-
-
-@app.command("inspect")
-def inspect(
-    folder: Annotated[str, typer.Argument(help="A run, an evaluation, or a store of rollouts.")],
-    rollout: Annotated[str, typer.Option(help="Show this one, turn by turn; part of an id will do.")] = "",
-    failed: Annotated[bool, typer.Option("--failed", help="Only those that failed or errored.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="List at most so many.")] = 20,
-    replay: Annotated[bool, typer.Option("--replay", help="Run them again offline and compare everything.")] = False,
-    tokens: Annotated[bool, typer.Option("--tokens", help="Show tokens: what was seen, and what is trained.")] = False,
-    model: Annotated[str, typer.Option(help="Folder whose tokenizer --tokens uses; the run's own if not given.")] = "",
-    as_json: AsJson = False,
-    allow_code: AllowCode = False,
-) -> None:
-    """List stored rollouts, read one as a conversation or token by token, or replay them without any model.
-
-    Examples:
-
-        banty inspect runs/eval-airline-mini-001 --failed
-
-        banty inspect runs/train-desk-001 --tokens --rollout step-0003
-    """
-    console = Console()
-    if tokens:
-        _inspect_tokens(console, Path(folder), rollout, model, limit, as_json)
-        return
-    rollouts = stored_rollouts(Path(folder))
-    if replay:
-        wanted = [rollout_of(rollouts, rollout)] if rollout else rollouts
-        report = replay_stored(Path(folder), rollouts, wanted, allow_code)
-        _print_json(report) if as_json else print(visible(replay_sentence(report)))
-        raise typer.Exit(1 if report["differ"] else 0)
-    if rollout:
-        found = rollout_of(rollouts, rollout)
-        if as_json:
-            _print_json(_rollout_json(found))
-            return
-        show.show_rollout(console, found, lapses_of(found, expert_of_run(Path(folder), allow_code)))
-        return
-    wanted = [found for found in rollouts if not failed or not found.outcome.success]
-    if as_json:
-        _print_json([_rollout_json(found) for found in wanted[:limit]])
-        return
-    show.show_rollouts(console, wanted[:limit])
-    print(f"{len(wanted)} of {len(rollouts)} rollouts; read one with --rollout ID")
-
-
-def _inspect_tokens(console: Console, folder: Path, rollout: str, model: str, limit: int, as_json: bool) -> None:
-    from banty.cli import tokens
-
-    tokenizer = tokens.tokenizer_in(model or tokens.model_of_run(folder))
-    if tokens.is_tuning(folder):
-        samples = tokens.samples_of_tuning(folder, tokenizer)
-        samples = [sample for sample in samples if rollout in sample.rollout_id][:limit]
-    else:
-        rollouts = stored_rollouts(folder)
-        wanted = [one for one in rollouts if rollout in one.rollout_id and one.agent_turns][: limit if rollout else 1]
-        samples = [sample for one in wanted for sample in tokens.samples_of_rollout(one)]
-    if not samples:
-        raise InputError(f"{folder} has no rollout with tokens whose id contains {rollout!r}")
-    if as_json:
-        _print_json([tokens.tokens_json(sample, tokenizer) for sample in samples])
-    else:
-        tokens.show_tokens(console, samples, tokenizer)
-
-
-def _rollout_json(rollout: Rollout) -> dict[str, Any]:
-    return {
-        "rollout_id": rollout.rollout_id,
-        "task": rollout.task.pin,
-        "policy": rollout.policy,
-        "status": rollout.status,
-        "cause": rollout.cause,
-        "detail": rollout.detail,
-        "outcome": rollout.outcome.to_json(),
-        "transcript": [message.to_json() for message in rollout.transcript],
-    }
 
 
 @app.command("play")
@@ -408,7 +325,7 @@ def list_tasks(
         for found in openings(taskset, split, count, seed, dict(roles_of(taskset, user)))
     ]
     if as_json:
-        _print_json(shown)
+        print_json(shown)
         return
     console = Console()
     for task in shown:
@@ -435,7 +352,7 @@ def list_envs(as_json: AsJson = False) -> None:
     rows = {name: entry.summary for name, entry in BUILT_IN.items()}
     rows |= {name: f"installed: {point.value}" for name, point in installed().items()}
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     for name, summary in rows.items():
         print(f"{name:<16} {summary}")

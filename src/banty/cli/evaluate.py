@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from banty.cli.choices import Chosen
-from banty.cli.local import ENGINE_FILE, note_pace
+from banty.cli.local import ENGINE_FILE, machine_of, note_pace
 from banty.cli.progress import Meter
 from banty.cli.running import run_async
 from banty.errors import BantyError, InputError
 from banty.evals import Card, EvalPlan, evaluate, latest_roots, make_card, num_done, run_baselines
+from banty.perf import PhaseMeter
 from banty.records import Rollout, Taskset
-from banty.rollout import Cast, Store
+from banty.rollout import Cast, Store, waited_s
+from banty.runs import read_metrics
 from banty.runs.folder import RunFolder, manifest, write_json
 
 
@@ -42,6 +44,7 @@ def run_eval(
     if chosen.engine:
         write_json(folder / ENGINE_FILE, chosen.engine)
     kept = kept or f"finished episodes are kept; go on with the same command and --out {folder} --resume"
+    used = PhaseMeter((chosen.policy,), machine_of(folder))
     started = time.perf_counter()
     succeeded = scored = 0
 
@@ -60,6 +63,7 @@ def run_eval(
         work = evaluate(plan, taskset, cast, store, on_finished, finished)
         rollouts = run_async(work, kept)
     wall_s = time.perf_counter() - started
+    _note_phases(folder, used, [one for one in rollouts if one is not finished.get(one.rollout_id)], wall_s)
     if chosen.engine:
         note_pace(folder, chosen.policy, "the evaluation")
     played = run_async(run_baselines(plan, taskset), kept) if baselines else {}
@@ -74,6 +78,17 @@ def run_eval(
             f"{first.detail}). Mend that and add --out {folder} --resume"
         )
     return card
+
+
+def _note_phases(folder: Path, used: PhaseMeter, played: Sequence[Rollout], wall_s: float) -> None:
+    """One line of metrics for what this sitting played; an evaluation that was gone on with has several."""
+    if not played:
+        return
+    log = RunFolder.open(folder).metrics
+    sittings = read_metrics(log.path) if log.path.exists() else []
+    num_done = sittings[-1]["step"] + 1 if sittings else 0
+    seconds = {"step": wall_s, "sample": wall_s, **waited_s(played)}
+    log.write(num_done, {"rollout/episodes": len(played), **used.metrics(seconds)})
 
 
 def identity_of(plan: EvalPlan, taskset: Taskset, chosen: Chosen, cast: Cast) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from banty.envs.baselines import do_nothing
 from banty.envs.registry import make_taskset
 from banty.envs.tasksets import Tasks
 from banty.errors import InputError, ReplayMismatch
+from banty.interop import KIND
 from banty.models.habits import HabitWeights
 from banty.records import EpisodeSpec, Expert, Limits, Policy, Rollout, Taskset, take
 from banty.rollout import Cast, collect, replay
@@ -63,19 +64,24 @@ def task_json(rollout: Rollout, taskset: Taskset, reveal: bool) -> dict[str, Any
     return shown
 
 
-def _taskset_of_run(folder: Path, allow_code: bool) -> Taskset:
-    """The taskset that a run's or evaluation's recipe names."""
+def taskset_of_run(folder: Path, allow_code: bool) -> Taskset:
+    """The taskset that a run's or evaluation's recipe names. Raises InputError where it names none."""
     recipe = RunFolder.open(folder).read_json("recipe.json")
-    env, options = recipe["env"], recipe.get("options", {})
+    if recipe.get("kind") == KIND:
+        raise InputError(f"{folder} is an imported log: it can be read, but nothing in it can be played again here")
+    env: Any = recipe.get("env")
+    options: Any = recipe.get("options", {})
     if isinstance(env, dict):  # a training run names its environment in a block of its own
-        env, options = env["name"], env["options"]
+        env, options = env.get("name"), env.get("options", {})
+    if not isinstance(env, str) or not isinstance(options, dict):
+        raise InputError(f"the recipe in {folder} names no environment")
     return make_taskset(env, options, allow_code)
 
 
 def expert_of_run(folder: Path, allow_code: bool) -> Expert | None:
     """The expert of a run's environment, or None where it cannot be made here: reading a conversation needs none."""
     try:
-        return _taskset_of_run(folder, allow_code).expert()
+        return taskset_of_run(folder, allow_code).expert()
     except InputError:
         return None
 
@@ -84,7 +90,7 @@ def replay_stored(
     folder: Path, rollouts: Sequence[Rollout], wanted: Sequence[Rollout], allow_code: bool
 ) -> dict[str, Any]:
     """Replay the scored roots among `wanted` with their descendants; how many, and where any differ."""
-    taskset = _taskset_of_run(folder, allow_code)
+    taskset = taskset_of_run(folder, allow_code)
     trees: dict[str, list[Rollout]] = {}
     for rollout in rollouts:
         trees.setdefault(rollout.root_id, []).append(rollout)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 from rich.text import Text
 
@@ -17,3 +19,9 @@ def plain(text: str, style: str = "") -> Text:
 def visible(text: str) -> str:
     """`text` with every control character but newline and tab replaced by a visible mark."""
     return _CONTROLS.sub("�", text)
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as JSON, with nothing in it that a terminal obeys."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    print(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found.group()):04x}", text))

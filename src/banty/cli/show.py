@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 from banty.cli.plain import plain
 from banty.evals import Card, CardComparison
-from banty.records import Message, Rollout, Turn
+from banty.records import Message, Rollout, ToolCall, Turn
 from banty.sweeps import SweepTable
 
 
@@ -174,13 +174,19 @@ def show_rollouts(console: Console, rollouts: Sequence[Rollout]) -> None:
     console.print(table)
 
 
-def show_rollout(console: Console, rollout: Rollout, words: Mapping[str, Sequence[str]] | None = None) -> None:
-    """One conversation, turn by turn. `words` says what a habit policy decided, by turn index."""
+def show_rollout(
+    console: Console,
+    rollout: Rollout,
+    words: Mapping[str, Sequence[str]] | None = None,
+    beneath: Mapping[int, Sequence[RenderableType]] | None = None,
+) -> None:
+    """One conversation, turn by turn. `words` says what a habit policy decided, and `beneath` what else stands under a
+    turn's message, by turn index."""
     console.print(plain(f"{rollout.rollout_id}  {rollout.policy} version {rollout.version}", style="bold"))
     for message in rollout.opening:
         _show_message(console, message)
     for turn in rollout.turns:
-        _show_turn(console, turn, (words or {}).get(str(turn.index), ()))
+        _show_turn(console, turn, (words or {}).get(str(turn.index), ()), (beneath or {}).get(turn.index, ()))
     outcome = rollout.outcome
     verdict = {True: "success", False: "failure", None: "unscored"}[outcome.success]
     console.print(plain(f"{rollout.status} {rollout.cause} {rollout.detail}".strip() + f": {verdict} {outcome.reason}"))
@@ -188,15 +194,25 @@ def show_rollout(console: Console, rollout: Rollout, words: Mapping[str, Sequenc
         console.print(plain(f"  {name:<20} {number(value, 1)}"))
 
 
-def _show_turn(console: Console, turn: Turn, decided: Sequence[str]) -> None:
+def _show_turn(console: Console, turn: Turn, decided: Sequence[str], beneath: Sequence[RenderableType]) -> None:
     if turn.actor != "agent":
-        console.print(plain(f"  [{turn.actor} was asked] {turn.message.content}", style="dim"))
+        # Its calls are of tools of its own, which the agent never sees.
+        called = " ".join(_call_text(call) for call in turn.message.calls)
+        console.print(plain(f"  [{turn.actor} was asked] {turn.message.content}{called}", style="dim"))
+        for one in beneath:
+            console.print(one)
         return
     _show_message(console, turn.message, turn.index)
     for words in decided:
         console.print(plain(f"      lapse: {words}", style="yellow"))
+    for one in beneath:
+        console.print(one)
     for message in turn.observation:
         _show_message(console, message)
+
+
+def _call_text(call: ToolCall) -> str:
+    return f"{call.name}({json.dumps(dict(call.arguments), ensure_ascii=False)})"
 
 
 _STYLES = {"system": "dim", "user": "cyan", "assistant": "green", "tool": "magenta"}
@@ -205,7 +221,7 @@ _STYLES = {"system": "dim", "user": "cyan", "assistant": "green", "tool": "magen
 def _show_message(console: Console, message: Message, index: int | None = None) -> None:
     place = f"{index:>3} " if index is not None else "    "
     lines = [message.content] if message.content else []
-    lines += [f"{call.name}({json.dumps(dict(call.arguments), ensure_ascii=False)})" for call in message.calls]
+    lines += [_call_text(call) for call in message.calls]
     lines += [f"(broken call: {fault.message}) {fault.raw}" for fault in message.faults]
     text = f"{place}{message.role}: " + "\n      ".join(lines)
     console.print(plain(text, style=_STYLES[message.role]))

@@ -37,13 +37,24 @@ def model_of_run(folder: Path) -> str:
 
 def tokenizer_in(model: str) -> Any:
     """The tokenizer of a model's folder, or of an adapter's base."""
-    import transformers
-
     from banty.models.loading import base_of
 
+    return _read_tokenizer(base_of(model)[0], model)
+
+
+def tokenizer_beside(weights: Path) -> Any:
+    """The tokenizer that was saved with weights, an adapter's as well. Raises InputError where there is none."""
+    if not (weights / "tokenizer.json").is_file():
+        raise InputError(f"{weights} has no tokenizer.json")
+    return _read_tokenizer(str(weights), str(weights))
+
+
+def _read_tokenizer(place: str, model: str) -> Any:
+    import transformers
+
     try:
-        return transformers.AutoTokenizer.from_pretrained(base_of(model)[0], trust_remote_code=False)
-    except (OSError, ValueError) as error:
+        return transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    except Exception as error:  # whatever it is, it is about this folder
         raise InputError(f"{model} has no tokenizer that can be read: {error}") from error
 
 

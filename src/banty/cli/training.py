@@ -158,6 +158,7 @@ def run_training(
                 loss=recipe.loss,
                 rewards=recipe.rewards,
                 reward_file=prepared.rewards,
+                calibrate=recipe.calibrate,
                 machine=machine_of(run.path),
             )
             run_async(work, _kept(run))
@@ -179,9 +180,11 @@ def run_training(
 
 
 def speed_sentence(folder: Path) -> str:
-    """Where the time of a run's steps went, and what to change; empty where nothing was measured."""
+    """Where the time of a run's steps, or of an evaluation, went, and what to change; empty where nothing was
+    measured."""
     machine = machine_of(folder)
-    rows = read_metrics(folder / "metrics.jsonl") if machine is not None else []
+    log = folder / "metrics.jsonl"
+    rows = read_metrics(log) if machine is not None and log.exists() else []
     shares = shares_of(rows, machine) if machine is not None else []
     return lever(shares) if shares else ""
 

@@ -8,7 +8,7 @@ from banty.credit.gdpo import gdpo
 from banty.credit.gigpo import gigpo
 from banty.credit.grpo import grpo
 from banty.credit.gtpo import gtpo, hybrid
-from banty.credit.metrics import Turns, credit_metrics, gradient_shares, length_push, turns_of
+from banty.credit.metrics import DEAD, Turns, credit_metrics, gradient_shares, length_push, turns_of
 from banty.credit.mtgrpo import mt_grpo
 from banty.credit.normalise import normalise
 from banty.credit.rloo import rloo
@@ -18,6 +18,7 @@ from banty.credit.types import Credit, GroupRewards
 from banty.credit.unbiased import unbiased
 
 __all__ = [
+    "DEAD",
     "ESTIMATORS",
     "BatchEstimator",
     "Credit",

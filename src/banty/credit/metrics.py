@@ -25,6 +25,18 @@ class Turns:
     position: FloatArray
     tier: Sequence[str]
 
+    def trained(self) -> Turns:
+        """Those with trained tokens; the others are in no gradient."""
+        kept = self.tokens > 0
+        return Turns(
+            self.advantage[kept],
+            self.tokens[kept],
+            self.outcome[kept],
+            self.group[kept],
+            self.position[kept],
+            [tier for tier, is_kept in zip(self.tier, kept, strict=True) if is_kept],
+        )
+
 
 def turns_of(
     groups: Sequence[GroupRewards], credits: Sequence[Credit], tiers: Sequence[Sequence[Sequence[str]]] = ()
@@ -46,16 +58,17 @@ def turns_of(
 
 
 def credit_metrics(turns: Turns, groups: Sequence[GroupRewards]) -> dict[str, float | None]:
-    """`credit/NAME` of a batch; None where there is nothing to say.
+    """`credit/NAME` of a batch, over turns that have trained tokens; None where there is nothing to say.
 
     `rms` and `max` over trained tokens; `dead_turns`, `dead_tokens` and `dead_cells` (group and position with no live
     turn) as shares; `corr` (and `corr_tokens`, `corr_within` groups): Pearson's of advantage and outcome; `share_TIER`:
-    the sum of |A| times tokens in that tier over all; `push` is the mean of `length_push` over the turns, weighted with
-    how many rollouts go on after them.
+    the sum of |A| times tokens in that tier over all. Of `length_push`, where any turn has a reward: `push_turn_K` and
+    `going_on_turn_K` for each turn, counted from 1, and `push`, the mean over all decisions to go on.
     """
+    turns = turns.trained()
     size, weight = np.abs(turns.advantage), turns.tokens
     total = float(weight.sum())
-    if not len(size) or not total:
+    if not len(size):
         return {}
     dead = size < DEAD
     cells: dict[tuple[float, float], bool] = {}
@@ -70,7 +83,7 @@ def credit_metrics(turns: Turns, groups: Sequence[GroupRewards]) -> dict[str, fl
         "corr": correlation(turns.advantage, turns.outcome),
         "corr_tokens": correlation(turns.advantage, turns.outcome, weight),
         "corr_within": correlation(_within(turns.advantage, turns.group), _within(turns.outcome, turns.group)),
-        "push": _mean_push(groups),
+        **_pushes(groups),
     }
     found |= {f"share_{tier}": share for tier, share in gradient_shares(turns).items()}
     return {f"credit/{name}": value for name, value in found.items()}
@@ -88,25 +101,21 @@ def gradient_shares(turns: Turns) -> dict[str, float]:
 
 
 def length_push(groups: Sequence[GroupRewards]) -> list[tuple[float, float]]:
-    """For each position k: m_k, the mean over rollouts that get there of the mean reward the others of their group have
-    at k (a rollout that has ended counts 0), and the share of rollouts that go on after k.
+    """For each turn k after which any rollout goes on: m_k, the mean reward at k of the others of its group that go on
+    too, averaged over the rollouts that do (those that go on alone have no others, and are left out; 0 where all do);
+    and P(K > k), the share of all rollouts that go on after k.
 
-    A baseline that is accumulated over the turns a rollout has left takes about m_k off each time another turn is
+    An estimator that centres rewards turn by turn and then adds them up takes about m_k off each time another turn is
     taken: rewards that most turns get make rollouts shorter, and penalties longer (specs/irc.md 9).
     """
     longest = max((max(group.lengths, default=0) for group in groups), default=0)
+    num_rollouts = sum(len(group.lengths) for group in groups)
     found = []
-    for k in range(longest):
-        pushes, going_on, reached = [], 0, 0
-        for group in groups:
-            at = np.array([turns[k] if len(turns) > k else 0.0 for turns in group.turn_rewards])
-            for length, mine in zip(group.lengths, at, strict=True):
-                if length > k:
-                    reached += 1
-                    going_on += length > k + 1
-                    if len(at) > 1:
-                        pushes.append((at.sum() - mine) / (len(at) - 1))
-        found.append((float(np.mean(pushes)) if pushes else 0.0, going_on / reached))
+    for k in range(longest - 1):
+        going = [np.array([turns[k] for turns in group.turn_rewards if len(turns) > k + 1]) for group in groups]
+        means = [(at.sum() - at) / (len(at) - 1) for at in going if len(at) > 1]
+        push = float(np.concatenate(means).mean()) if means else 0.0
+        found.append((push, sum(map(len, going)) / num_rollouts))
     return found
 
 
@@ -128,8 +137,15 @@ def _within(values: FloatArray, groups: FloatArray) -> FloatArray:
     return np.asarray(values - (np.bincount(place, values) / np.bincount(place))[place])
 
 
-def _mean_push(groups: Sequence[GroupRewards]) -> float:
-    return float(sum(push * share for push, share in length_push(groups)))
+def _pushes(groups: Sequence[GroupRewards]) -> dict[str, float | None]:
+    found = length_push(groups)
+    if not any(np.any(turns) for group in groups for turns in group.turn_rewards):
+        return {"push": 0.0}
+    each: dict[str, float | None] = {}
+    for turn, (push, going_on) in enumerate(found, start=1):
+        each |= {f"push_turn_{turn}": push, f"going_on_turn_{turn}": going_on}
+    decisions = sum(going_on for _, going_on in found)
+    return {"push": sum(push * going_on for push, going_on in found) / decisions if decisions else 0.0, **each}
 
 
 __all__ = ["DEAD", "Turns", "correlation", "credit_metrics", "gradient_shares", "length_push", "turns_of"]

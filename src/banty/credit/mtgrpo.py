@@ -59,7 +59,7 @@ def _two_stage(rewards: GroupRewards, over: Over, outcome: FloatArray, turn_weig
     first[staged] = over(np.array([rewards.turn_rewards[i][:-1].sum() for i in staged]))
     total = over(rewards.outcomes + np.array([turns.sum() for turns in rewards.turn_rewards]))
     turn = [
-        np.append(np.full(length - 1, value), 0.0)[:length]
+        _padded(np.full(max(length - 1, 0), value), length)
         for length, value in zip(rewards.lengths, first, strict=True)
     ]
     base = [total[i] if length == 1 else outcome[i] for i, length in enumerate(rewards.lengths)]

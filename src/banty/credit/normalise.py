@@ -16,12 +16,14 @@ def normalise(values: FloatArray, *, std: bool = True, ddof: int = 1, epsilon: f
     """GN(x) = (x - mean x) / (std x + epsilon), or centred alone without `std` (specs/irc.md 1.2).
 
     A single value has nothing to be compared with and gives 0; taking its raw reward instead, as some trainers do, pays
-    whoever is alone.
+    whoever is alone. Equal values give exactly 0.
     """
     if values.size < 2:
         return np.zeros_like(values)
-    centred = values - values.mean()
-    return np.asarray(centred / (values.std(ddof=ddof) + epsilon)) if std else np.asarray(centred)
+    # Less the first, equal values are 0 to the last bit; less their mean, rounding, which a scale would blow up.
+    apart = values - values[0]
+    centred = apart - apart.mean()
+    return np.asarray(centred / (apart.std(ddof=ddof) + epsilon)) if std else np.asarray(centred)
 
 
 def by_position(values: Sequence[FloatArray], over: Over) -> list[FloatArray]:
@@ -55,6 +57,7 @@ def returns(turn_rewards: Sequence[FloatArray], outcomes: FloatArray, gamma: flo
     return out
 
 
-def mean_of_others(values: FloatArray) -> FloatArray:
-    """For each of at least two values the mean of the rest."""
-    return np.asarray((values.sum() - values) / (len(values) - 1))
+def less_the_others(values: FloatArray) -> FloatArray:
+    """Each of at least two values less the mean of the rest; of equal values exactly 0."""
+    apart = values - values[0]
+    return np.asarray(apart - (apart.sum() - apart) / (len(values) - 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from banty.credit.normalise import mean_of_others
+from banty.credit.normalise import less_the_others
 from banty.credit.types import Credit, GroupRewards, broadcast
 
 
@@ -13,4 +13,4 @@ def rloo(rewards: GroupRewards) -> Credit:
     outcomes = rewards.outcomes
     if len(outcomes) < 2:
         return broadcast(np.zeros(len(outcomes)), rewards)
-    return broadcast(outcomes - mean_of_others(outcomes), rewards)
+    return broadcast(less_the_others(outcomes), rewards)

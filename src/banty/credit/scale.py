@@ -10,27 +10,32 @@ import numpy as np
 from banty.credit.types import Credit, FloatArray, GroupRewards
 
 Scale: TypeAlias = Literal["none", "batch", "others"]
+ROUNDING = 1e-9
+"""Advantages this much smaller than the rewards they are made of are 0 but for rounding, and are not scaled up."""
 
 
 def rescale(credits: Sequence[Credit], groups: Sequence[GroupRewards], scale: Scale, rms: float = 1.0) -> list[Credit]:
     """Advantages divided by their root mean square over trained tokens (over turns where they are not counted), times
     `rms`: by that of the `batch`, or, for each group, of the `others`. A batch of zeros stays as it is; so does a group
     whose others are all 0."""
-    squares, counts = zip(
-        *(_squares(credit, group) for credit, group in zip(credits, groups, strict=True)), strict=True
-    )
-    total, count = float(sum(squares)), float(sum(counts))
+    least = ROUNDING * max((_largest_reward(group) for group in groups), default=0.0)
+    masses = [_squares(credit, group) for credit, group in zip(credits, groups, strict=True)]
+    total, count = sum(square for square, _ in masses), sum(own for _, own in masses)
     found = []
-    for credit, square, own in zip(credits, squares, counts, strict=True):
+    for credit, (square, own) in zip(credits, masses, strict=True):
         left_square, left = (total - square, count - own) if scale == "others" else (total, count)
         size = np.sqrt(max(left_square, 0.0) / left) if left else 0.0
-        factor = rms / size if size > 0.0 else 1.0
+        factor = rms / size if size > least else 1.0
         found.append(
             Credit([one * factor for one in credit.advantages], credit.weights, credit.parts)
             if factor != 1.0
             else credit
         )
     return found
+
+
+def _largest_reward(group: GroupRewards) -> float:
+    return max((float(np.abs(one).max()) for one in (group.outcomes, *group.turn_rewards) if one.size), default=0.0)
 
 
 def _squares(credit: Credit, group: GroupRewards) -> tuple[float, float]:

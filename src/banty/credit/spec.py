@@ -80,7 +80,11 @@ class CreditSpec:
                 "credit.ddof and credit.epsilon belong to a deviation; with credit.std = false leave them out"
             )
         _within(self, "gamma", 0.0, 1.0)
-        _within(self, "epsilon", 0.0, 1.0)
+        if self.epsilon is not None and not 0.0 < self.epsilon <= 1.0:
+            raise InputError(
+                f"credit.epsilon is {self.epsilon}; it takes a number above 0, up to 1, which keeps a deviation of 0 "
+                "from being divided by"
+            )
         for name in ("outcome_weight", "turn_weight", "state_weight"):
             _within(self, name, 0.0, 1000.0)
         if self.rms is not None and self.scale == "none":
@@ -92,9 +96,9 @@ class CreditSpec:
 
     @property
     def is_unbiased(self) -> bool:
-        """Whether the estimator's expectation is the exact gradient, as far as credit goes."""
-        exact = self.estimator == "unbiased" or (self.estimator == "rloo" and not self.total)
-        return exact and self.scale != "batch"
+        """Whether the estimator's expectation is the exact gradient of its own objective, as far as credit goes: that
+        of the outcome for `rloo`, plus all turn rewards for its `total` and for `unbiased`."""
+        return self.estimator in ("unbiased", "rloo") and self.scale != "batch"
 
     @property
     def needs_anchors(self) -> bool:

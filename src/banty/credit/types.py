@@ -43,7 +43,7 @@ class Credit:
     """One advantage and one weight per turn, ragged like the rewards; weights are never folded into advantages.
 
     `parts` say what an advantage was made of, each ragged in the same way: `outcome` (A^O), `turn` (A^I, a turn's own
-    normalised reward), `return` (before normalisation), `state` (A^S).
+    normalised reward), `return` (before normalisation), `baseline` (what was taken off it), `state` (A^S).
     """
 
     advantages: Sequence[FloatArray]

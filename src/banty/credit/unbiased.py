@@ -30,11 +30,17 @@ def unbiased(rewards: GroupRewards, *, ended: Ended = "outcome") -> Credit:
     value = np.repeat(outcomes[:, None], longest, axis=1)
     for i, one in enumerate(found):
         value[i, : len(one)] = one
+    # Apart from the first that is there, so that where all are equal nothing is left, not even rounding.
+    first = value[reached.argmax(axis=0), np.arange(longest)]
+    apart = value - first
     counted = reached if ended == "left_out" else np.ones_like(reached)
     others = counted.sum(axis=0) - counted
-    total = np.where(counted, value, 0.0)
+    total = np.where(counted, apart, 0.0)
     mean_outcome = (outcomes.sum() - outcomes) / (num_rollouts - 1)
-    baseline = np.where(others > 0, (total.sum(axis=0) - total) / np.maximum(others, 1), mean_outcome[:, None])
-    baselines = [baseline[i, :length] for i, length in enumerate(rewards.lengths)]
-    advantages = [one - base for one, base in zip(found, baselines, strict=True)]
-    return Credit(advantages, ones(rewards), {"return": found, "baseline": baselines})
+    baseline = np.where(others > 0, (total.sum(axis=0) - total) / np.maximum(others, 1), mean_outcome[:, None] - first)
+    lengths = list(enumerate(rewards.lengths))
+    return Credit(
+        [apart[i, :length] - baseline[i, :length] for i, length in lengths],
+        ones(rewards),
+        {"return": found, "baseline": [baseline[i, :length] + first[:length] for i, length in lengths]},
+    )

@@ -106,14 +106,17 @@ class LanguageModel:
 
     def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines of the rotary embedding at `positions` [N], each [N, rotary dimensions]."""
-        needed = int(positions.max()) + 1 if len(positions) else 1
+        cos, sin = self.angles(int(positions.max()) + 1 if len(positions) else 1)
+        return cos[positions], sin[positions]
+
+    def angles(self, needed: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the first positions, at least `needed` of them."""
         if self._rope is None or len(self._rope[0]) < needed:
             places = torch.arange(max(1024, 2 * needed), device=self.device)
             shape = (3, 1, -1) if hasattr(self.backbone.rotary_emb, "mrope_section") else (1, -1)
             cos, sin = self.backbone.rotary_emb(self.head[:1], places.expand(*shape))
             self._rope = (cos[0], sin[0])
-        cos, sin = self._rope
-        return cos[positions], sin[positions]
+        return self._rope
 
     def save(self, folder: Path) -> None:
         """Write a Hugging Face folder: the model, or the adapter alone, and the tokenizer with its template."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from banty.models.forward import delta_rule
+from banty.models.forward import delta_rule, hidden_states
 from banty.models.loading import LanguageModel
 from banty.models.native.attention import Attend, decode_attention
+from banty.models.native.decoder import Decoder, decoder_of
 
+_PAGE = 4096
 LENGTH_BUCKET = 64
 """Attention reads keys in multiples of this, so that few shapes occur: the CPU library builds a kernel for each."""
 
@@ -47,7 +51,7 @@ class Slots:
     """
 
     def __init__(self, model: LanguageModel, num_slots: int = 1, capacity: int = LENGTH_BUCKET) -> None:
-        self._model = model
+        self.model = model
         self.num_slots = num_slots
         self.capacity = capacity
         self.lengths = [0] * (num_slots + 1)
@@ -58,27 +62,33 @@ class Slots:
 
     def reserve(self, num_slots: int, capacity: int) -> None:
         """Make room for so many slots and tokens; what is kept stays."""
-        if capacity > self.capacity:  # by a quarter at least: growing copies everything
-            capacity = -(-max(capacity, self.capacity * 5 // 4) // LENGTH_BUCKET) * LENGTH_BUCKET
+        if capacity > self.capacity:  # by a half at least: growing copies everything
+            capacity = -(-max(capacity, self.capacity * 3 // 2) // LENGTH_BUCKET) * LENGTH_BUCKET
         capacity = max(capacity, self.capacity)
         num_slots = max(self.num_slots, num_slots)
         if (num_slots, capacity) == (self.num_slots, self.capacity):
             return
+        used = max(self.lengths)
         for index, old in enumerate(self._kept):
             new = self._empty(index, num_slots, capacity)
-            attends = self._model.layers[index].kind == "attention"
+            attends = self.model.layers[index].kind == "attention"
             for source, target in ((old.first, new.first), (old.second, new.second)):
-                place = target[: self.num_slots, :, : self.capacity] if attends else target[: self.num_slots]
-                place.copy_(source[: self.num_slots])  # all but the scratch place
+                here = (slice(self.num_slots), slice(None), slice(used)) if attends else slice(self.num_slots)
+                target[here] = source[here]  # all but the scratch place
             self._kept[index] = new
         more = [0] * (num_slots - self.num_slots)
         self.lengths += more  # the scratch place never has a length
         self._fillings += more
         self.num_slots, self.capacity = num_slots, capacity
 
+    @functools.cached_property
+    def decoder(self) -> Decoder | None:
+        """The kernel of a whole pass, over the weights as they are when it is first asked for; None without one."""
+        return decoder_of(self.model) if self.kernel is not None else None
+
     @property
     def device(self) -> torch.device:
-        return self._model.device
+        return self.model.device
 
     @property
     def scratch(self) -> int:
@@ -90,13 +100,13 @@ class Slots:
         self._fillings[slot] += 1
         self._copied.pop(slot, None)
         for index, kept in enumerate(self._kept):
-            if self._model.layers[index].kind == "recurrent":
+            if self.model.layers[index].kind == "recurrent":
                 kept.first[slot].zero_()
                 kept.second[slot].zero_()
 
     def cut(self, slot: int, length: int) -> bool:
         """Forget all but the first `length` tokens; False, and nothing done, where a recurrent state has moved on."""
-        if self._model.is_recurrent and length != self.lengths[slot]:
+        if self.model.is_recurrent and length != self.lengths[slot]:
             return False
         self.lengths[slot] = min(length, self.lengths[slot])
         self._fillings[slot] += 1  # who copied it must not read what comes next
@@ -113,7 +123,7 @@ class Slots:
         if source is not self:
             self._copied[to_slot] = _Copied(source, from_slot, source._fillings[from_slot], length)
         for index, (theirs, ours) in enumerate(zip(source._kept, self._kept, strict=True)):
-            attends = self._model.layers[index].kind == "attention"
+            attends = self.model.layers[index].kind == "attention"
             for old, new in ((theirs.first, ours.first), (theirs.second, ours.second)):
                 if attends:
                     new[to_slot, :, :length] = old[from_slot, :, :length]
@@ -147,22 +157,36 @@ class Slots:
         """A layer's tensors: keys and values [slots, heads, capacity, dim], or window and state."""
         return self._kept[layer].first, self._kept[layer].second
 
+    def kept_by_layer(self) -> list[tuple[Tensor, Tensor]]:
+        return [(one.first, one.second) for one in self._kept]
+
     def set_recurrent(self, layer: int, slots: Sequence[int], window: Tensor, state: Tensor) -> None:
         self._kept[layer].first[slots] = window
         self._kept[layer].second[slots] = state
 
     def _empty(self, index: int, num_slots: int, capacity: int) -> _Kept:
-        layer: Any = self._model.layers[index].module
+        layer: Any = self.model.layers[index].module
         num_slots += 1
-        like = self._model.head
-        if self._model.layers[index].kind == "attention":
-            heads = self._model.config.num_key_value_heads
+        like = self.model.head
+        if self.model.layers[index].kind == "attention":
+            heads = self.model.config.num_key_value_heads
             shape = (num_slots, heads, capacity, layer.self_attn.head_dim)
-            return _Kept(like.new_zeros(shape), like.new_zeros(shape))
+            return _Kept(_zeros(like, shape), _zeros(like, shape))
         net = layer.linear_attn
         window = like.new_zeros(num_slots, net.conv_dim, net.conv_kernel_size - 1)
         state = like.new_zeros(num_slots, net.num_v_heads, net.head_k_dim, net.head_v_dim, dtype=torch.float32)
         return _Kept(window, state)
+
+
+def _zeros(like: Tensor, shape: Sequence[int]) -> Tensor:
+    """Zeros of the kind of `like`. On a CPU they are pages that the system clears when they are first touched, and
+    large ones where it has them: torch would write all of them now."""
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    count = math.prod(shape) * like.element_size()
+    pages = np.zeros(count + _PAGE, dtype=np.uint8)
+    begin = -pages.ctypes.data % _PAGE  # else every row lies across cache lines
+    return torch.from_numpy(pages[begin : begin + count]).view(like.dtype).view(*shape)
 
 
 @dataclass(frozen=True)
@@ -252,6 +276,14 @@ class Stream(_Pass):
         self._places = (columns[0], columns[1], columns[2], columns[3])
         self.positions = columns[1].clamp(min=0)
 
+    def hidden_states(self, ids: Tensor, layers: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+        """What `hidden_states` gives, in one call where there is a kernel for all of it and no layer is asked for."""
+        decoder = None if layers else self._slots.decoder
+        if decoder is None:
+            return hidden_states(self._slots.model, ids, self, layers=layers)
+        kept, prefixes = self._slots.kept_by_layer(), self._source.kept_by_layer()
+        return decoder.hidden_states(ids, self._places, kept, prefixes), []
+
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         kernel = self._slots.kernel
         assert kernel is not None, "a stream is for where there is one"
@@ -282,6 +314,9 @@ class Grid(_Pass):
         places = torch.arange(width, device=self._device)
         self._places = torch.tensor(self._starts, device=self._device)[:, None] + places
         self.positions = self._places.reshape(-1)
+
+    def hidden_states(self, ids: Tensor, layers: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+        return hidden_states(self._slots.model, ids, self, layers=layers)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         view = self._view

@@ -7,10 +7,10 @@ import os
 import statistics
 import time
 from collections import defaultdict, deque
+from collections.abc import Hashable
 
 import torch
 
-from banty.models.forward import hidden_states
 from banty.models.loading import LanguageModel
 from banty.models.slots import Grid, Slots, Stream
 
@@ -38,7 +38,7 @@ def measured_threads(model: LanguageModel) -> int:
 
 
 class Pace:
-    """Notices when passes take many times as long as passes of their size did before.
+    """Notices when passes take many times as long as passes of their kind did before.
 
     That is what it looks like when another process takes a core from a team of threads: every small operation waits for
     the one that does not run. One thread alone only shares its core.
@@ -48,14 +48,14 @@ class Pace:
     _enough, _kept = 8, 32
 
     def __init__(self) -> None:
-        self._usual: defaultdict[int, deque[float]] = defaultdict(lambda: deque(maxlen=self._kept))
+        self._usual: defaultdict[Hashable, deque[float]] = defaultdict(lambda: deque(maxlen=self._kept))
         self._streak = 0
 
-    def is_lost(self, size: int, seconds: float) -> bool:
+    def is_lost(self, kind: Hashable, seconds: float) -> bool:
         """Whether the last `patience` passes, this one included, were each `slow` times slower than is usual."""
-        usual = self._usual[size]
+        usual = self._usual[kind]
         if len(usual) < self._enough:
-            if not self._streak:  # else what is learnt of a new size would be slowness
+            if not self._streak:  # else what is learnt of a new kind would be slowness
                 usual.append(seconds)
         elif seconds > self.slow * statistics.median(usual):
             self._streak += 1
@@ -76,7 +76,7 @@ def _pass_s(model: LanguageModel, threads: int) -> float:
         jobs = [(row, 1) for row in range(_ROWS)]
         mixer = Stream(slots, jobs, _ROWS) if slots.kernel else Grid(slots, range(_ROWS), [1] * _ROWS, 1)
         began = time.perf_counter()
-        hidden_states(model, ids, mixer)
+        mixer.hidden_states(ids, ())
         if repeat:  # the first builds kernels
             spent.append(time.perf_counter() - began)
     return statistics.median(spent)

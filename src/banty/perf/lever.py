@@ -77,7 +77,7 @@ def _advice(share: PhaseShare) -> str:
     if share.phase == "decode" and each < FEW_ROWS:
         return (
             f"its passes have {each:.0f} rows on average; more episodes at once (train.tasks_per_step, "
-            "train.rollouts_per_task, train.concurrency) cost little more"
+            "train.rollouts_per_task and train.concurrency, or --concurrency) cost little more"
         )
     if share.phase == "train" and each < FEW_TOKENS:
         return (

@@ -24,16 +24,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from banty.errors import BudgetExhausted, InputError
-from banty.models.forward import hidden_states
 from banty.models.loading import LanguageModel
 from banty.models.slots import Grid, Slots, Stream
 from banty.models.threads import Pace
 from banty.perf import Shape, Usage, shape_of
+from banty.policies.passes import WIDTH_BUCKET, Job, alike, filled, row_bucket, width_bucket
 from banty.policies.prefixes import Ids, common_length, shared_prefixes
 from banty.policies.sampling import check_params, draw
 from banty.records import Gate, SamplingParams, generator
 
-WIDTH_BUCKET = 16
 LEAST_SHARED = 16
 """Beginnings shared by fewer tokens than this are not worth a copy."""
 MOST_PREFIXES = 64
@@ -303,13 +302,16 @@ class LocalEngine:
         fresh = [answer for answer in answers if not self._resume(answer)]
         if fresh:
             self._share_prefixes([answer.request.ids for answer in fresh])
+            longest = max(len(answer.request.ids) for answer in fresh)
+            self._slots.reserve(row_bucket(len(self._sessions) + len(fresh)), longest)
         for answer in fresh:
             self._begin(answer)
         jobs = [(_session(answer).slot, answer.request.ids[len(_session(answer).held) :]) for answer in answers]
         for answer, (_, ids) in zip(answers, jobs, strict=True):
             answer.computed = len(ids)
             _session(answer).held = list(answer.request.ids)
-        little = sum(len(ids) for _, ids in jobs) <= min(MOST_TOLD, self._prefill_tokens)
+        most = self._prefill_tokens if self._slots.decoder else min(MOST_TOLD, self._prefill_tokens)
+        little = sum(len(ids) for _, ids in jobs) <= most
         if little and self._slots.kernel is not None and not self.model.is_recurrent:
             return [_Told(answer, slot, ids) for answer, (slot, ids) in zip(answers, jobs, strict=True)]
         self._prefill(self._slots, jobs, list(answers))
@@ -336,7 +338,7 @@ class LocalEngine:
             slot = next(place for place in range(len(taken) + 1) if place not in taken)
             session = self._sessions[answer.request.session] = _Session(slot)
             answer.session = session
-        self._slots.reserve(_row_bucket(session.slot + 1), 0)
+        self._slots.reserve(row_bucket(session.slot + 1), 0)
         self._slots.clear(session.slot)
         session.held = list(self._copy_prefix(answer.request.ids, self._slots, session.slot))
 
@@ -360,7 +362,7 @@ class LocalEngine:
             jobs: list[tuple[int, Sequence[int]]] = []
             for ids in ready:
                 slot = self._prefix_slot({filling for filling, _ in jobs})
-                self._prefixes.reserve(_row_bucket(slot + 1), 0)
+                self._prefixes.reserve(row_bucket(slot + 1), 0)
                 self._prefixes.clear(slot)
                 known = self._copy_prefix(ids, self._prefixes, slot)
                 self._stored[ids] = slot
@@ -376,24 +378,44 @@ class LocalEngine:
     def _prefill(
         self, slots: Slots, jobs: Sequence[tuple[int, Sequence[int]]], answers: Sequence[_Answer] | None = None
     ) -> None:
-        """Compute each job's ids in its slot, in batches of like length; with `answers`, sample their first tokens."""
-        left = [(slot, ids, place) for place, (slot, ids) in enumerate(jobs)]
+        """Compute each job's ids in its slot; with `answers`, sample their first tokens."""
+        left = [Job(slot, ids, place) for place, (slot, ids) in enumerate(jobs)]
+        layers = _layers(answers or ())
         while left:
-            left.sort(key=lambda job: (-len(job[1]), job[2]))
-            width = min(_width_bucket(len(left[0][1])), self._prefill_tokens)
-            num_rows = max(self._prefill_tokens // width, 1)
-            batch, left = left[:num_rows], left[num_rows:]
-            rows = [slot for slot, _, _ in batch]
-            pieces = [list(ids[:width]) for _, ids, _ in batch]
-            filler = _row_bucket(len(rows)) - len(rows)
-            rows += [slots.scratch] * filler
-            pieces += [[] for _ in range(filler)]
-            hidden, features = self._run_grid(slots, rows, pieces, width, _layers(answers or ()))
-            left += [(slot, ids[width:], place) for slot, ids, place in batch if len(ids) > width]
-            done = [row for row, (_, ids, _) in enumerate(batch) if len(ids) <= width]
+            if slots.decoder is not None:
+                batch, left = filled(left, self._prefill_tokens)
+                hidden, features, ends = self._run_stream(slots, batch, layers)
+            else:
+                batch, left = alike(left, self._prefill_tokens)
+                hidden, features, ends = self._run_batch(slots, batch, layers)
+            unfinished = {job.place for job in left}
+            done = [row for row, job in enumerate(batch) if job.place not in unfinished]
             if answers is not None and done:
-                ends = [row * width + len(batch[row][1]) - 1 for row in done]
-                self._draw([answers[batch[row][2]] for row in done], hidden, features, ends)
+                self._draw([answers[batch[row].place] for row in done], hidden, features, [ends[row] for row in done])
+
+    def _run_batch(
+        self, slots: Slots, batch: Sequence[Job], layers: Sequence[int]
+    ) -> tuple[Tensor, list[Tensor], list[int]]:
+        """A pass of torch over jobs of like length, a row each; also where each job ends in what it gives."""
+        width = max(width_bucket(len(job.ids)) for job in batch)
+        filler = row_bucket(len(batch)) - len(batch)
+        rows = [*(job.slot for job in batch), *[slots.scratch] * filler]
+        pieces = [*(job.ids for job in batch), *([] for _ in range(filler))]
+        hidden, features = self._run_grid(slots, rows, pieces, width, layers)
+        return hidden, features, [row * width + len(job.ids) - 1 for row, job in enumerate(batch)]
+
+    def _run_stream(
+        self, slots: Slots, jobs: Sequence[Job], layers: Sequence[int], sampled: int = 0
+    ) -> tuple[Tensor, list[Tensor], list[int]]:
+        """A pass of the kernel over jobs one behind another, `sampled` of whose tokens were; also where each job
+        ends."""
+        ids = [token for job in jobs for token in job.ids]
+        size = row_bucket(len(ids))
+        mixer = Stream(slots, [(job.slot, len(job.ids)) for job in jobs], size)
+        padded = torch.tensor([*ids, *[0] * (size - len(ids))])
+        drawn = len(jobs) if slots is self._slots else 0
+        hidden, features = self._run(padded, mixer, layers, drawn, len(ids) - sampled)
+        return hidden, features, [end - 1 for end in itertools.accumulate(len(job.ids) for job in jobs)]
 
     # Tokens.
 
@@ -401,22 +423,16 @@ class LocalEngine:
         """One pass of the kernel over the last token of each answer and what new ones are told; each draws the next."""
         for answer in answers:
             _session(answer).held.append(answer.sampled[-1])
-        jobs = sorted(
-            (*(_Told(answer, _session(answer).slot, answer.sampled[-1:]) for answer in answers), *told),
-            key=lambda job: job.slot,
-        )
-        ids = [token for job in jobs for token in job.ids]
-        size = _row_bucket(len(ids))
-        mixer = Stream(self._slots, [(job.slot, len(job.ids)) for job in jobs], size)
-        prompts = sum(len(job.ids) for job in told)
-        padded = torch.tensor([*ids, *[0] * (size - len(ids))])
-        hidden, features = self._run(padded, mixer, _layers([job.answer for job in jobs]), len(jobs), prompts)
-        ends = [end - 1 for end in itertools.accumulate(len(job.ids) for job in jobs)]
-        self._draw([job.answer for job in jobs], hidden, features, ends)
+        own = [_Told(answer, _session(answer).slot, answer.sampled[-1:]) for answer in answers]
+        both = sorted((*own, *told), key=lambda job: job.slot)
+        jobs = [Job(job.slot, job.ids, place) for place, job in enumerate(both)]
+        layers = _layers([job.answer for job in both])
+        hidden, features, ends = self._run_stream(self._slots, jobs, layers, sampled=len(own))
+        self._draw([job.answer for job in both], hidden, features, ends)
 
     def _decode(self, answers: Sequence[_Answer]) -> None:
         """The same for one token each, by torch, which reads keys in place only where they lie at the beginning."""
-        num_rows = _row_bucket(len(answers))
+        num_rows = row_bucket(len(answers))
         self._slots.reserve(num_rows, 0)
         self._gather([_session(answer) for answer in answers], num_rows)
         by_slot = {_session(answer).slot: answer for answer in answers}
@@ -455,9 +471,10 @@ class LocalEngine:
     ) -> tuple[Tensor, list[Tensor]]:
         """A pass; `drawn` of its tokens are followed by a sampled one, and `prompts` were told, not sampled."""
         began = time.perf_counter()
-        hidden, features = hidden_states(self.model, ids, mixer, layers=layers)
+        hidden, features = mixer.hidden_states(ids, layers)
         spent = time.perf_counter() - began
-        if self.model.device.type == "cpu" and self._pace.is_lost(ids.numel(), spent):
+        kind = (ids.numel(), mixer.num_pairs.bit_length())  # as many tokens, and about as much to see
+        if self.model.device.type == "cpu" and self._pace.is_lost(kind, spent):
             self.lost_pace = True
             torch.set_num_threads(1)  # of the thread that ticks
         num_tokens = mixer.num_tokens
@@ -477,7 +494,7 @@ class LocalEngine:
         self, answers: Sequence[_Answer], hidden: Tensor, features: Sequence[Tensor], rows: Sequence[int]
     ) -> None:
         """Sample a token for each answer, from the hidden state in its row."""
-        padded = [*rows, *[0] * (_row_bucket(len(rows)) - len(rows))]  # shapes stay few
+        padded = [*rows, *[0] * (row_bucket(len(rows)) - len(rows))]  # shapes stay few
         logits = F.linear(hidden[padded], self.model.head)[: len(rows)]
         uniforms = [answer.rng.random() for answer in answers]
         tokens, logprobs = draw(logits, [answer.request.params for answer in answers], uniforms)
@@ -502,13 +519,3 @@ def _session(answer: _Answer) -> _Session:
 
 def _layers(answers: Sequence[_Answer]) -> list[int]:
     return sorted({layer for answer in answers for layer in answer.request.feature_layers})
-
-
-def _row_bucket(count: int) -> int:
-    """Powers of two up to 16, multiples of 8 up to 64 and of 32 beyond: few shapes, and few rows for nothing."""
-    step = 8 if count <= 64 else 32
-    return 1 << max(count - 1, 0).bit_length() if count <= 16 else -(-count // step) * step
-
-
-def _width_bucket(count: int) -> int:
-    return -(-count // WIDTH_BUCKET) * WIDTH_BUCKET

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from banty.errors import InputError, PolicyFault
+from banty.models.native.draws import drawn
 from banty.records import SamplingParams
 
 LEAST_TEMPERATURE = 1e-3
@@ -38,6 +39,18 @@ def draw(logits: Tensor, params: Sequence[SamplingParams], uniforms: Sequence[fl
     The inverse of the cumulative distribution at `uniforms`, each in [0, 1). Temperature 0 takes the most likely token,
     with logprob 0. Raises PolicyFault where the model gives no distribution to draw from.
     """
+    plain = all(one.temperature and one.top_p == 1.0 and not one.top_k and not one.min_p for one in params)
+    found = drawn(logits, [one.temperature for one in params], uniforms) if plain else None
+    tokens, taken = _drawn(logits, params, uniforms) if found is None else found
+    if not torch.isfinite(taken).all():
+        raise PolicyFault(
+            "the model gives no distribution to draw from (its output is not finite); are its weights sound?"
+        )
+    return tokens.tolist(), taken.tolist()
+
+
+def _drawn(logits: Tensor, params: Sequence[SamplingParams], uniforms: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Tokens and logprobs by torch's operations, for any parameters and any device."""
     greedy = [one.temperature == 0.0 for one in params]
     temperatures = torch.tensor([one.temperature or 1.0 for one in params], device=logits.device, dtype=torch.float32)
     logprobs = (logits.float() / temperatures[:, None]).log_softmax(-1)
@@ -53,11 +66,7 @@ def draw(logits: Tensor, params: Sequence[SamplingParams], uniforms: Sequence[fl
         taken = torch.where(likeliest, 0.0, logprobs.gather(1, tokens[:, None])[:, 0])
     else:
         taken = logprobs.gather(1, tokens[:, None])[:, 0]
-    if not torch.isfinite(taken).all():
-        raise PolicyFault(
-            "the model gives no distribution to draw from (its output is not finite); are its weights sound?"
-        )
-    return tokens.tolist(), taken.tolist()
+    return tokens, taken
 
 
 def _filtered(logprobs: Tensor, params: SamplingParams) -> Tensor:

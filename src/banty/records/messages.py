@@ -10,7 +10,9 @@ JSON: TypeAlias = Any
 """A value that `json.dumps` accepts and `json.loads` gives back."""
 
 Role = Literal["system", "user", "assistant", "tool"]
-Effect = Literal["read", "write", "terminal"]
+Effect = Literal["read", "write", "terminal", "unknown"]
+"""What a call may do. `unknown` stands in imported records alone, whose log does not say: nothing may be concluded from
+it. A tool of an environment declares one of the other three."""
 FaultKind = Literal["malformed", "truncated", "unknown_tool", "unknown_parameter", "missing_parameter", "bad_value"]
 
 

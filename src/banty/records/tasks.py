@@ -123,7 +123,8 @@ def canonical_json(value: JSON) -> str:
 
 def sha256_json(value: JSON) -> str:
     """The sha256, in hex, of `canonical_json(value)`."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    # JSON from a model or a tool may hold half a surrogate pair, which UTF-8 refuses.
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def take(taskset: Taskset, split: str, num_tasks: int | None, seed: int = 0) -> Sequence[Task]:

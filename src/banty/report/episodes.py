@@ -77,7 +77,7 @@ def chosen_episodes(source: Source) -> tuple[list[Reading], list[str]]:
             notes.append(f"Episodes cannot be shown: {error}.")
             return []
 
-    if source.is_eval:
+    if source.is_eval or source.is_import:
         readings = _contrast(roots(""), "in the order of the tasks")
     elif source.evaluations or (source.path / "eval-before").is_dir():
         before, after = roots("eval-before"), roots("eval-after")
@@ -160,18 +160,25 @@ def _unmet(value: float | None) -> bool:
 
 
 def _entries(rollout: Rollout) -> list[Entry]:
-    entries = [_said(message) for message in rollout.opening]
+    opening, turns = entries_by_turn(rollout)
+    return [*opening, *(entry for entries in turns for entry in entries)]
+
+
+def entries_by_turn(rollout: Rollout) -> tuple[list[Entry], list[list[Entry]]]:
+    """A conversation's opening, and for each of its turns what was said and what came back."""
+    turns: list[list[Entry]] = []
     called: dict[str, int] = {}
     spoken: dict[str, int] = {}
     for turn in rollout.turns:
         if turn.actor != "agent":
-            entries.append(Entry(f"{turn.actor} was asked", turn.message.content))
+            asked = _said(turn.message)
+            turns.append([Entry(f"{turn.actor} was asked", asked.text, calls=asked.calls)])
             continue
-        entries.append(_answer(turn, called, spoken))
         # A tool message and the result of its call say the same; it is shown once, beside the call.
         answered = len(turn.calls) == sum(message.role == "tool" for message in turn.observation)
-        entries += [_said(message) for message in turn.observation if not (answered and message.role == "tool")]
-    return entries
+        replies = [_said(message) for message in turn.observation if not (answered and message.role == "tool")]
+        turns.append([_answer(turn, called, spoken), *replies])
+    return [_said(message) for message in rollout.opening], turns
 
 
 def _answer(turn: Turn, called: dict[str, int], spoken: dict[str, int]) -> Entry:

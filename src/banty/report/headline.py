@@ -10,6 +10,7 @@ from banty.errors import StoreError
 from banty.evals import Card
 from banty.report.source import Source, read_source, roots_of
 from banty.report.wording import dollars, finite, interval, number, seconds, table, visible
+from banty.stats import clustered_interval
 
 
 def headline(folder: Path) -> str:
@@ -23,6 +24,8 @@ def headline(folder: Path) -> str:
 def sentence(source: Source) -> str:
     if source.is_eval:
         words = _measured(source, source.single) if source.single is not None else _half_measured(source)
+    elif source.is_import:
+        words = _imported(source)
     elif source.main.before is not None and source.main.after is not None:
         words = _changed(source, source.main.before, source.main.after)
     elif source.main.after is not None:
@@ -121,6 +124,28 @@ def _measured(source: Source, card: Card) -> str:
     beside = [f"{name} {number(table(found).get('estimate'), 2)}" for name, found in _baselines(card).items()]
     against = f"; beside it {', '.join(beside)}" if beside else ""
     return f"{source.name} reaches {_result(card)} on {tasks_of(source, card)}{cost}{_excluded(card)}{against}"
+
+
+def _imported(source: Source) -> str:
+    """A log of another system: what it holds, and how much of it was solved, by its own verdict."""
+    recipe = source.recipe
+    try:
+        roots = roots_of(source.path)
+    except StoreError:
+        return f"The log of {source.name} on {source.env} was imported, but its stored episodes cannot be read"
+    by_task: dict[str, list[float | None]] = {}
+    for one in roots:
+        by_task.setdefault(one.task.id, []).append(float(bool(one.outcome.success)) if one.scored else None)
+    solved = clustered_interval(list(by_task.values()), method="wilson")
+    found = {"estimate": solved.estimate, "low": solved.low, "high": solved.high}
+    excluded = sum(not one.scored for one in roots)
+    without = f"; {excluded} are not scored" if excluded else ""
+    left_out = sum(int(finite(amount) or 0) for amount in table(recipe.get("left_out")).values())
+    more = f"; {left_out} things in the log were left out" if left_out else ""
+    return (
+        f"An imported log ({recipe.get('format')}) of {source.name}: {len(roots)} episodes of {len(by_task)} tasks of "
+        f"{source.env}, {interval(found, 2)} solved by the log's own verdict ({recipe.get('success')}){without}{more}"
+    )
 
 
 def _baselines(card: Card) -> Mapping[str, Any]:

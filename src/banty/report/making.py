@@ -95,7 +95,12 @@ def limits_of(source: Source) -> list[str]:
             "Intervals are 95 % and clustered by task: they say how the result would vary over other tasks of the same "
             "kind and over draws of the sampler, for these very weights."
         )
-    if not source.is_eval:
+    if source.is_import:
+        said.append(
+            "Nothing here was played again: verdicts, errors and effects are the log's own, as far as it says them, "
+            "and what the import's options added."
+        )
+    elif not source.is_eval:
         said.append("This is one training seed. Nothing here says what another seed would have learned.")
     if any(one.comparison for one in source.evaluations):
         said.append(

@@ -40,11 +40,12 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     """
     source = read_source(Path(folder))
     target = Path(out) if out is not None else source.path / FILE
-    _check_target(target)
+    check_target(target)
     return write_text(target, _rendered(source))
 
 
-def _check_target(target: Path) -> None:
+def check_target(target: Path) -> None:
+    """Raises InputError for what a page may not be written over, StoreError for what cannot be read."""
     if target.is_dir():
         raise InputError(f"{target} is a folder; name a file, such as {target / FILE}")
     if not target.exists():
@@ -59,10 +60,10 @@ def _check_target(target: Path) -> None:
 
 def _rendered(source: Source) -> str:
     readings, unread = chosen_episodes(source)
-    return _template().render(
+    return template_of("page.html.jinja").render(
         beginning=BEGINNING,
         title=f"{source.name} on {source.env}" if source.env else source.name,
-        kind={"rl": "Reinforcement learning", "sft": "Fine-tuning", "eval": "Evaluation"}.get(source.kind, "Run"),
+        kind=_KINDS.get(source.kind, "Run"),
         place=source.path.resolve().name,
         started=str(source.manifest.get("started") or "").replace("T", " ").replace("+00:00", " UTC"),
         headline=sentence(source),
@@ -90,6 +91,9 @@ def _rendered(source: Source) -> str:
         recipe=making.recipe_text(source),
         limits=making.limits_of(source),
     )
+
+
+_KINDS = {"rl": "Reinforcement learning", "sft": "Fine-tuning", "eval": "Evaluation", "import": "Imported log"}
 
 
 def _tiles(source: Source) -> list[Tile]:
@@ -121,7 +125,8 @@ def _ends(data: Any) -> str:
 
 
 @cache
-def _template() -> Template:
+def template_of(name: str) -> Template:
+    """A template of this folder, which escapes whatever it is given."""
     import jinja2  # when a page is made, and not before: commands start without it
 
     return jinja2.Environment(
@@ -131,4 +136,4 @@ def _template() -> Template:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    ).get_template("page.html.jinja")
+    ).get_template(name)

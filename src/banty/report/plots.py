@@ -16,6 +16,7 @@ from banty.report.wording import visible
 WIDTH, HEIGHT = 360, 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 34
 MOST_POINTS = 400  # more than a chart has pixels for
+QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 MOST_HINTS = 150  # points with a tooltip of their own
 
 
@@ -120,8 +121,11 @@ def stacked_chart(title: str, steps: Sequence[int], layers: Sequence[Line]) -> s
     return _written(picture)
 
 
-def interval_strip(title: str, marks: Sequence[Mark]) -> str:
-    """Dots with their intervals on a line from 0 to 1, one under the other; as wide as its place on the page."""
+UNIT = (0.0, 1.0)
+
+
+def interval_strip(title: str, marks: Sequence[Mark], bounds: tuple[float, float] = UNIT) -> str:
+    """Dots with their intervals on a line between `bounds`, one under the other; as wide as its place on the page."""
     height = 10 + 14 * max(len(marks), 1)
     picture = _picture(title, "strip", f"{height}")
     _grid(picture, height)
@@ -129,21 +133,22 @@ def interval_strip(title: str, marks: Sequence[Mark]) -> str:
         y = f"{12 + 14 * place}"
         group = ElementTree.SubElement(picture, "g", {"class": mark.style})
         if mark.low is not None and mark.high is not None:
-            ends = {"x1": _percent(mark.low), "x2": _percent(mark.high), "y1": y, "y2": y}
+            ends = {"x1": _percent(mark.low, bounds), "x2": _percent(mark.high, bounds), "y1": y, "y2": y}
             ElementTree.SubElement(group, "line", {"class": "interval", **ends})
         if mark.estimate is not None:
             ElementTree.SubElement(
-                group, "circle", {"class": "estimate", "cx": _percent(mark.estimate), "cy": y, "r": "4"}
+                group, "circle", {"class": "estimate", "cx": _percent(mark.estimate, bounds), "cy": y, "r": "4"}
             )
     return _written(picture)
 
 
-def scale_strip() -> str:
+def scale_strip(bounds: tuple[float, float] = UNIT) -> str:
     """The axis of the strips above it."""
-    picture = _picture("Scale from 0 to 1", "strip scale", "18")
-    for value in (0.0, 0.25, 0.5, 0.75, 1.0):
-        place = {"x": _percent(value), "y": "13", "text-anchor": "middle", "class": "tick"}
-        ElementTree.SubElement(picture, "text", place).text = f"{value:g}"
+    low, high = bounds
+    picture = _picture(f"Scale from {low:g} to {high:g}", "strip scale", "18")
+    for part in QUARTERS:
+        place = {"x": _percent(part), "y": "13", "text-anchor": "middle", "class": "tick"}
+        ElementTree.SubElement(picture, "text", place).text = f"{low + part * (high - low):g}"
     return _written(picture)
 
 
@@ -209,14 +214,15 @@ def _tick_label(value: float, step: float) -> str:
 
 
 def _grid(picture: Element, height: int) -> None:
-    for value in (0.0, 0.25, 0.5, 0.75, 1.0):
+    for value in QUARTERS:
         ends = {"x1": _percent(value), "x2": _percent(value), "y1": "0", "y2": str(height)}
         ElementTree.SubElement(picture, "line", {"class": "grid", **ends})
 
 
-def _percent(value: float) -> str:
+def _percent(value: float, bounds: tuple[float, float] = UNIT) -> str:
     """A place on a strip; the ends keep room for a dot."""
-    return f"{2 + 96 * min(max(value, 0.0), 1.0):.2f}%"
+    low, high = bounds
+    return f"{2 + 96 * min(max((value - low) / (high - low), 0.0), 1.0):.2f}%"
 
 
 def _line(parent: Element, style: str, x1: float, y1: float, x2: float, y2: float) -> None:

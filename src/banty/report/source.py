@@ -30,13 +30,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Source:
-    """A folder's contents. `single` is the card of a plain evaluation; `notes` say what could not be read."""
+    """A folder's contents. `rows` are the metrics of training steps, `sittings` those of an
+    evaluation; `single` is the card of a plain evaluation; `notes` say what could not be read."""
 
     path: Path
     kind: str
     recipe: Mapping[str, Any]
     manifest: Mapping[str, Any]
     rows: tuple[Mapping[str, Any], ...] = ()
+    sittings: tuple[Mapping[str, Any], ...] = ()
     single: Card | None = None
     main: Evaluation = Evaluation("")
     further: tuple[Evaluation, ...] = ()
@@ -48,6 +50,11 @@ class Source:
     @property
     def is_eval(self) -> bool:
         return self.kind == "eval"
+
+    @property
+    def is_import(self) -> bool:
+        """True for somebody else's log: nothing here trained or measured it."""
+        return self.kind == "import"
 
     @property
     def evaluations(self) -> tuple[Evaluation, ...]:
@@ -67,6 +74,8 @@ class Source:
             return policy if self.is_eval else policy.removesuffix(" before").removesuffix(" after")
         if self.is_eval:
             return str(self.recipe.get("policy", ""))
+        if self.is_import:
+            return " and ".join(name for name in table(self.recipe.get("policies")) if name) or "an unnamed policy"
         policy_block = table(self.recipe.get("policy"))
         return Path(str(policy_block.get("start") or policy_block.get("type") or "a policy")).name
 
@@ -128,7 +137,8 @@ def read_source(folder: Path) -> Source:
         kind=kind,
         recipe=recipe,
         manifest=manifest,
-        rows=tuple(rows),
+        rows=() if kind == "eval" else tuple(rows),
+        sittings=tuple(rows) if kind == "eval" else (),
         single=single,
         main=_evaluation(folder, "", notes),
         further=tuple(_evaluation(folder, name, notes) for name in _further_names(folder)),

@@ -1,4 +1,4 @@
-"""The section about speed: where the training's time went, how near to the machine's limits that was, one lever."""
+"""The section about speed: where the time went, how near to the machine's limits that was, one lever."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _COLUMNS = ("phase", "time", "share", "tokens", "tokens/s", "Gflop", "GB", "of t
 
 
 def phase_sheet(source: Source) -> Sheet:
-    """What each phase of the training steps used, longest first; no rows where nothing was measured."""
+    """What each phase of the training steps, or of the evaluation, used, longest first; no rows where nothing was
+    measured."""
     return Sheet(_COLUMNS, tuple(_row(share) for share in _shares(source)))
 
 
@@ -31,7 +32,7 @@ def lever_words(source: Source) -> str:
 
 def _shares(source: Source) -> list[PhaseShare]:
     machine = _machine(source)
-    return shares_of(source.rows, machine) if machine is not None else []
+    return shares_of(source.rows or source.sittings, machine) if machine is not None else []
 
 
 def _machine(source: Source) -> Machine | None:

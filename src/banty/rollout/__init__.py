@@ -1,7 +1,7 @@
 """Running episodes: the driver, exact order, groups, the store, replay."""
 
 from banty.rollout.cast import Cast
-from banty.rollout.collect import check_roles, collect, group_rollouts, plan_groups
+from banty.rollout.collect import check_roles, collect, group_rollouts, plan_groups, waited_s
 from banty.rollout.driver import run_episode
 from banty.rollout.order import ExactOrder, FreeOrder, Order
 from banty.rollout.replay import replay
@@ -22,4 +22,5 @@ __all__ = [
     "replay",
     "run_episode",
     "stored_rollouts",
+    "waited_s",
 ]

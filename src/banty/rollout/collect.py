@@ -106,3 +106,13 @@ def group_rollouts(rollouts: Iterable[Rollout]) -> list[Group]:
     return [
         Group(members[0].task, tuple(sorted(members, key=lambda rollout: rollout.trial))) for members in groups.values()
     ]
+
+
+def waited_s(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Seconds in which episodes waited for their environment, and for simulated users and judges, all added up: of
+    episodes that ran at the same time, more than the clock shows."""
+    turns = [turn for rollout in rollouts for turn in rollout.turns]
+    return {
+        "environment": sum(turn.env_s for turn in turns),
+        "user": sum(turn.policy_s for turn in turns if turn.actor != "agent"),
+    }

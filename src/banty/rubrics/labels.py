@@ -43,7 +43,7 @@ class _Call:
     arguments: Arguments
     writes: bool
     failed: bool
-    changed: bool
+    changed: bool | None
     repeats: bool
     given: Match | None
     most: Match | None
@@ -146,15 +146,16 @@ def _calls(
     return [[next(each) for _ in turn.calls] for turn in turns]
 
 
-def _changed(call: CallResult) -> bool:
-    """Whether a call changed the state; the end of an episode is a change. Without hashes, its effect tells."""
+def _changed(call: CallResult) -> bool | None:
+    """Whether a call changed the state; the end of an episode is a change. Without hashes, its effect tells, and of an
+    imported call whose effect is unknown nobody knows: None, which is neither a read nor a write."""
     if call.error:
         return False
     if call.effect == "terminal":
         return True
     if call.state_before or call.state_after:
         return call.state_before != call.state_after
-    return call.effect == "write"
+    return None if call.effect == "unknown" else call.effect == "write"
 
 
 def _repeats(call: CallResult, earlier: CallResult, writes: bool) -> bool:
@@ -172,7 +173,7 @@ def _ends_quietly(rollout: Rollout, golden: Sequence[ToolCall] | None, calls: Se
     effects = {schema.name: schema.effect for schema in rollout.tools}
     if any(effects.get(call.name, "write") != "read" for call in golden):
         return False
-    return not any(call.changed for turn in calls for call in turn)
+    return all(call.changed is False for turn in calls for call in turn)
 
 
 # Which tier it is.
@@ -199,7 +200,8 @@ class _Picker:
                     continue
                 self._credited.add(thing)
             return CallLabel(name, score, golden, why)
-        return CallLabel("", 0.0, None, "no tier of the file")
+        why = "no tier of the file" if call.changed is not None else "nobody knows whether it changed anything"
+        return CallLabel("", 0.0, None, why)
 
     def of_message(self, turn: Turn, quiet_end: bool) -> CallLabel:
         broken = bool(turn.message.calls or turn.message.faults)
@@ -256,8 +258,8 @@ _BUILT_IN: Mapping[str, Callable[[_Call, Tier], _Found | None]] = {
     "golden_part": _golden_part,
     "error": lambda call, tier: (1.0, None, f"failed ({call.result.error})") if call.failed else None,
     "duplicate": _plain(lambda call: call.repeats, "was made before"),
-    "write": _plain(lambda call: call.changed, "changed the state"),
-    "read": _plain(lambda call: not call.failed and not call.changed, "changed nothing"),
+    "write": _plain(lambda call: call.changed is True, "changed the state"),
+    "read": _plain(lambda call: not call.failed and call.changed is False, "changed nothing"),
     "noop": lambda call, tier: None,
     "message": lambda call, tier: None,
 }

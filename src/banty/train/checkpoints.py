@@ -30,7 +30,7 @@ def save_checkpoint(run: RunFolder, learner: Learner, step: int, place: Mapping[
         draft.rename(target)
     except OSError as error:
         raise StoreError(f"could not write the checkpoint {target}: {error.strerror or error}") from error
-    for old in _found(run)[:-_KEPT]:
+    for old in checkpoints_of(run)[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -39,7 +39,7 @@ def restore(run: RunFolder, learner: Learner, place: Mapping[str, int]) -> tuple
 
     Raises InputError for a checkpoint that a newer Banty wrote, or that is damaged.
     """
-    found = _found(run)
+    found = checkpoints_of(run)
     if not found:
         return 0, dict(place)
     stored = found[-1] / _PLACE
@@ -57,7 +57,7 @@ def restore(run: RunFolder, learner: Learner, place: Mapping[str, int]) -> tuple
     return step, kept
 
 
-def _found(run: RunFolder) -> list[Path]:
+def checkpoints_of(run: RunFolder) -> list[Path]:
     """Checkpoints by step; the longer number is the later one."""
     found = [path for path in (run.path / "checkpoints").glob("step-*") if path.name.removeprefix("step-").isdigit()]
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from banty.calibrate import CalibrateBlock
 from banty.credit import CreditSpec
 from banty.errors import InputError
 from banty.records import OptimizerSpec, PolicyLoss, SupervisedLoss
@@ -218,6 +219,7 @@ class RLRecipe:
     policy: PolicyBlock = field(default_factory=PolicyBlock)
     train: TrainBlock = field(default_factory=TrainBlock)
     rewards: RewardsBlock = field(default_factory=RewardsBlock)
+    calibrate: CalibrateBlock = field(default_factory=CalibrateBlock)
     credit: CreditSpec = field(default_factory=CreditSpec)
     loss: PolicyLoss = field(default_factory=PolicyLoss)
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
@@ -227,9 +229,23 @@ class RLRecipe:
 
     def check(self) -> None:
         """Raises InputError for values that contradict each other or cannot work."""
-        for block in (self.policy, self.train, self.rewards, self.credit, self.loss, self.optimizer, self.eval):
+        for block in (
+            self.policy,
+            self.train,
+            self.rewards,
+            self.calibrate,
+            self.credit,
+            self.loss,
+            self.optimizer,
+            self.eval,
+        ):
             block.check()
         _at_least(self.learner, "learner", 1, "micro_batch_tokens")
+        if self.calibrate.every and not self.rewards.file:
+            raise InputError(
+                "calibrate.every moves the values of a reward file, and rewards.file names none; name one, such as "
+                "naive-dense"
+            )
         if self.credit.estimator == "unbiased":
             self._check_unbiased()
         if self.loss.correction != "none" and self.train.old_logprobs != "trainer":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,6 +31,7 @@ class TurnRewards:
 
     def __init__(self, taskset: Taskset, split: str, file: RewardFile | None, block: RewardsBlock) -> None:
         self.file = file
+        self._taskset = taskset
         self._block = block
         self._labeller: Labeller | None = None
         if file is not None or knows_golden(taskset, split):
@@ -46,13 +48,31 @@ class TurnRewards:
         """The rollouts with what their turns earned. An errored one earns nothing: it is nobody's action."""
         if self._labeller is None:
             return list(rollouts)
-        self._labels |= {rollout.rollout_id: self._labeller(rollout) for rollout in rollouts if rollout.scored}
+        self.label(rollouts)
         if self.file is None:
             return list(rollouts)
         return [
             rewarded(rollout, self._labels[rollout.rollout_id], self._scale) if rollout.scored else rollout
             for rollout in rollouts
         ]
+
+    def use(self, file: RewardFile) -> None:
+        """Pay by another version of the file from here on. It has the same tiers: labels stay as they are."""
+        self.file = file
+        self._labeller = Labeller(self._taskset, file)
+
+    def with_its_functions(self, file: RewardFile) -> RewardFile:
+        """A version of the file that was read from disk, with the Python tiers of the one in use."""
+        return replace(file, functions=self.file.functions) if self.file is not None else file
+
+    def label(self, rollouts: Sequence[Rollout]) -> None:
+        """Tell what the turns of scored rollouts were, stored ones too."""
+        if self._labeller is not None:
+            self._labels |= {rollout.rollout_id: self._labeller(rollout) for rollout in rollouts if rollout.scored}
+
+    def labels_of(self, rollout: Rollout) -> tuple[TurnLabel, ...]:
+        """The labels of a rollout that was labelled since the step began."""
+        return self._labels[rollout.rollout_id]
 
     def tiers(self, groups: Sequence[Group]) -> list[list[list[str]]]:
         """The tier of each turn of each scored rollout; empty where turns are not told apart."""

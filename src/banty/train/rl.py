@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from banty.credit import BatchEstimator, Credit, CreditSpec, credit_metrics, estimator_of, turns_of
+from banty.calibrate import CalibrateBlock
+from banty.credit import BatchEstimator, Credit, CreditSpec, GroupRewards, credit_metrics, estimator_of, turns_of
 from banty.errors import InputError, TrainingStopped
 from banty.perf import Machine, PhaseMeter
 from banty.records import (
@@ -29,10 +30,11 @@ from banty.records import (
     derive,
     generator,
 )
-from banty.rollout import Cast, Store, collect, group_rollouts, plan_groups
+from banty.rollout import Cast, Store, collect, group_rollouts, plan_groups, waited_s
 from banty.rubrics import RewardFile
 from banty.runs import RunFolder
 from banty.train.checkpoints import restore, save_checkpoint
+from banty.train.gating import RunGate
 from banty.train.recipe import RewardsBlock, TrainBlock
 from banty.train.rewards import TurnRewards, check_rewards, keep
 from banty.train.samples import group_rewards, overlong_penalty, pack_group
@@ -79,14 +81,15 @@ async def train_rl(
     loss: PolicyLoss | None = None,
     rewards: RewardsBlock | None = None,
     reward_file: RewardFile | None = None,
+    calibrate: CalibrateBlock | None = None,
     machine: Machine | None = None,
 ) -> None:
     """Train `policy` for `block.steps` batches, starting after the last step the run folder holds.
 
     Each step writes its rollouts, one line of metrics and a checkpoint. The metrics say what each phase used, and with
     a `machine` how near to its limits that was. With a `reward_file` turns earn what it says, as far as `rewards` lets
-    them; the run folder keeps a copy. In exact order (which this uses) a run that is
-    interrupted and resumed ends with the same weights as one that was not.
+    them; the run folder keeps a copy. With `calibrate` the run moves the values itself, and keeps every version. In
+    exact order (which this uses) a run that is interrupted and resumed ends with the same weights as one that was not.
     """
     block.check()
     check_tasks(block, taskset, split)
@@ -99,6 +102,10 @@ async def train_rl(
     first, place = restore(run, learner, {"next_task": 0})
     policy.load(learner.publish())
     store = Store(run.rollouts)
+    gate = None
+    if calibrate is not None and calibrate.every:
+        calibrate.check()
+        gate = RunGate(run, calibrate, turns, store, block.seed, first)
     checkpoint_s = 0.0
     meter = PhaseMeter((policy, learner), machine)
     for step in range(first, block.steps):
@@ -126,6 +133,8 @@ async def train_rl(
         metrics["time/last_checkpoint_s"] = checkpoint_s
         metrics |= meter.metrics({**waited_s(batch.rollouts), "publish": clock.spent("publish")})
         _check_some_scored(batch.groups, step)
+        if gate is not None:
+            metrics |= gate.after(step, batch.rollouts)
         run.metrics.write(step, metrics)
         if (step + 1) % block.checkpoint_every == 0 or step + 1 == block.steps:
             began = time.perf_counter()
@@ -245,11 +254,17 @@ def pack_groups(groups: Sequence[Group], credits: Sequence[Credit], block: Train
 
 
 def _credit(groups: Sequence[Group], estimator: BatchEstimator, block: TrainBlock) -> list[Credit]:
+    return estimator([shaped_rewards(group, block) for group in groups])
+
+
+def shaped_rewards(group: Group, block: TrainBlock) -> GroupRewards:
+    """What estimators are given of a group: `group_rewards`, outcomes less what `block` takes off long episodes."""
+
     def shaping(rollout: Rollout) -> float:
         sampled = sum(turn.sampled_tokens for turn in rollout.agent_turns)
         return overlong_penalty(sampled, block.max_tokens, block.overlong_buffer, block.overlong_penalty)
 
-    return estimator([group_rewards(group, shaping) for group in groups])
+    return group_rewards(group, shaping)
 
 
 def _credit_metrics(groups: Sequence[Group], credits: Sequence[Credit], turns: TurnRewards) -> Metrics:
@@ -287,16 +302,6 @@ def sampling_metrics(batch: Batch) -> Metrics:
         "group/set_aside": len(batch.groups) - len(batch.kept),
         "group/sampling_rounds": batch.rounds,
         **{f"status/{name}": count for name, count in sorted(causes.items())},
-    }
-
-
-def waited_s(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """Seconds in which episodes waited for their environment, and for simulated users and judges, all added up: of
-    episodes that ran at the same time, more than the clock shows."""
-    turns = [turn for rollout in rollouts for turn in rollout.turns]
-    return {
-        "environment": sum(turn.env_s for turn in turns),
-        "user": sum(turn.policy_s for turn in turns if turn.actor != "agent"),
     }
 
 

@@ -22,6 +22,11 @@ Places: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor, Keys, Keys, Places, float], Tensor]
 
 
+def fits(dim: int, group: int) -> bool:
+    """Whether the kernels take heads of `dim` numbers, of which `group` share a key head."""
+    return dim % 16 == 0 and dim <= _MOST_DIM and group <= _MOST_GROUP
+
+
 def decode_attention(dtype: torch.dtype, device: torch.device, dim: int, group: int) -> Attend | None:
     """Attention of rows that are a token each, whose keys and values are kept behind those their slots hold; None where
     there is no kernel for such heads, of which `group` share a key head.
@@ -30,7 +35,7 @@ def decode_attention(dtype: torch.dtype, device: torch.device, dim: int, group: 
     keys and values [rows, key heads, dim], the kept ones, those of prefixes, places, and the scale; it gives [rows,
     heads, dim].
     """
-    if dim % 16 or dim > _MOST_DIM or group > _MOST_GROUP:
+    if not fits(dim, group):
         return None
     opened = compiled("attention", dtype, device, [f"-DDIM={dim}", f"-DGROUP={group}"])
     if opened is None:

@@ -54,7 +54,7 @@ def _opened(name: str, defined: tuple[str, ...]) -> ctypes.CDLL | None:
 
 def _built(compiler: str, name: str, defined: tuple[str, ...]) -> Path:
     """The library for this source and processor, compiled unless it has been before."""
-    sources = [_HERE / f"{name}.c", _HERE / "numbers.h"]
+    sources = [_HERE / f"{name}.c", *sorted(_HERE.glob("*.h"))]
     options = [*_FLAGS, *defined]
     told = "\n".join((*(one.read_text() for one in sources), *options, compiler, platform.machine(), _processor()))
     file = f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:16]}.so"

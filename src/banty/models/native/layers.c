@@ -2,40 +2,20 @@
    each in one pass over memory, where a chain of tensor operations makes ten. Rows are divided among threads in order:
    results depend on the number of threads, and on nothing else. */
 
-#include "numbers.h"
+#include "norms.h"
 
 #include <omp.h>
 
 #define LEAST 32768 /* numbers below which waking other threads costs more than it saves */
 
-static inline float normed(float x, float scale) { return load(store(x * scale)); } /* rounded as the reference does */
-
-static inline float scale_of(const number *x, long dim, float eps) {
-    float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-    for (long d = 0; d < dim; d++) sum += load(x[d]) * load(x[d]);
-    return 1.0f / sqrtf(sum / (float)dim + eps);
-}
-
 /* y = weight * x / rms(x) for rows of [tokens, heads, dim]; then the first `turned` numbers of each, 0 or more, are
    turned by the angles of its token, cos and sin [tokens, turned]. scales [tokens, heads] are kept for the gradient. */
 void norm(const number *x, const number *weight, const number *cos, const number *sin, number *y, float *scales,
           long tokens, long heads, long dim, long turned, float eps) {
-    long half = turned / 2;
 #pragma omp parallel for schedule(static) if (tokens * heads * dim >= LEAST)
     for (long r = 0; r < tokens * heads; r++) {
-        const number *row = x + r * dim, *c = cos + (r / heads) * turned, *s = sin + (r / heads) * turned;
-        number *out = y + r * dim;
-        float scale = scales[r] = scale_of(row, dim, eps);
-#pragma omp simd
-        for (long d = 0; d < half; d++) {
-            float one = load(weight[d]) * normed(load(row[d]), scale);
-            float other = load(weight[d + half]) * normed(load(row[d + half]), scale);
-            out[d] = store(one * load(c[d]) - other * load(s[d]));
-            out[d + half] = store(other * load(c[d + half]) + one * load(s[d + half]));
-        }
-#pragma omp simd
-        for (long d = turned; d < dim; d++) out[d] = store(load(weight[d]) * normed(load(row[d]), scale));
+        long angles = (r / heads) * turned;
+        scales[r] = norm_row(x + r * dim, weight, cos + angles, sin + angles, y + r * dim, dim, turned, eps);
     }
 }
 
@@ -83,10 +63,7 @@ int norm_backward(const number *x, const number *weight, const number *cos, cons
 /* y = silu(gate) * up, of `count` numbers. */
 void gated(const number *gate, const number *up, number *y, long count) {
 #pragma omp parallel for simd schedule(static) if (parallel : count >= LEAST)
-    for (long i = 0; i < count; i++) {
-        float g = load(gate[i]);
-        y[i] = store(g / (1.0f + exponential(-g)) * load(up[i]));
-    }
+    for (long i = 0; i < count; i++) y[i] = gated_unit(gate[i], up[i]);
 }
 
 void gated_backward(const number *gate, const number *up, const number *dy, number *dgate, number *dup, long count) {

@@ -1,5 +1,7 @@
 /* What the kernels compute with: numbers as they are kept (BF16, or else float) and floats. */
 
+#pragma once
+
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>

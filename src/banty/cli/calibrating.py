@@ -1,0 +1,133 @@
+"""What `banty calibrate` finds in a folder: rollouts, how their turns are labelled, the reward file and the credit."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from banty.calibrate import Scoring
+from banty.cli.inspection import taskset_of_run
+from banty.cli.rewards import load_predicate
+from banty.credit import CreditSpec
+from banty.errors import InputError
+from banty.interop import GOLDEN, read_golden
+from banty.records import Group, Taskset
+from banty.rollout import group_rollouts, stored_rollouts
+from banty.rubrics import Labeller, RewardFile, label_rollout, read_reward_file, with_functions
+from banty.runs import RunFolder, from_mapping, with_overrides
+from banty.train.recipe import RewardsBlock
+from banty.train.rewards import FOLDER
+from banty.train.samples import group_rewards
+
+DEFAULT_REWARDS = "irc"
+DEFAULT_CREDIT = CreditSpec(estimator="hybrid")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A folder's groups and how to score them. `rewards` is the reward file in force; `notes` are for a person."""
+
+    groups: Sequence[Group]
+    scoring: Scoring
+    rewards: RewardFile
+    credit: CreditSpec
+    history: Sequence[Mapping[str, Any]]
+    notes: tuple[str, ...]
+
+
+def read_stored(folder: Path, rewards: str, estimator: str, settings: Sequence[str], allow_code: bool) -> Stored:
+    """What is in `folder`. Raises InputError for one without rollouts, for a damaged golden.json, and for whatever of
+    the options cannot work."""
+    groups = group_rollouts(stored_rollouts(folder))
+    if not groups:
+        raise InputError(f"{folder} holds no rollouts; its store is empty. Name a run that has finished a step")
+    recipe, home = _recipe_of(folder)
+    block = recipe.get("rewards")
+    weight = from_mapping(RewardsBlock, block, "recipe.json").weight if isinstance(block, dict) else 1.0
+    file = with_functions(
+        read_reward_file(rewards or _in_force(home)), functools.partial(load_predicate, allow_code=allow_code)
+    )
+    credit, notes = _credit(recipe, estimator, settings)
+    golden_file = next((place / GOLDEN for place in (folder, home) if (place / GOLDEN).is_file()), None)
+    if golden_file is not None:
+        golden = read_golden(golden_file)
+        missing = sorted({group.task.id for group in groups} - set(golden))
+        notes += [f"{GOLDEN} names no calls for {len(missing)} tasks, such as {missing[0]}"] if missing else []
+        scoring = Scoring(
+            lambda given: lambda rollout: label_rollout(rollout, golden.get(rollout.task.id), given),
+            group_rewards,
+            weight,
+        )
+    elif recipe and recipe.get("kind") != "import":
+        scoring = scoring_of(taskset_of_run(home, allow_code), weight)
+    else:
+        notes.append(f"nobody knows the golden calls: there is no {GOLDEN}, so tiers that need them never come up")
+        scoring = Scoring(lambda given: lambda rollout: label_rollout(rollout, None, given), group_rewards, weight)
+    if all(len(group.scored) < 2 for group in groups):
+        notes.append(
+            "every task was tried once: correlations within tasks and advantages compare several rollouts of one task"
+        )
+    return Stored(groups, scoring, file, credit, read_history(home), tuple(notes))
+
+
+def scoring_of(taskset: Taskset, weight: float) -> Scoring:
+    """Scoring with the golden calls of a taskset."""
+    return Scoring(lambda file: Labeller(taskset, file), group_rewards, weight)
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """What a run decided by itself, in order; empty where it decided nothing."""
+    path = folder / FOLDER / "history.jsonl"
+    if not path.is_file():
+        return []
+    try:
+        return [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+
+
+def _recipe_of(folder: Path) -> tuple[Mapping[str, Any], Path]:
+    """The recipe that belongs to a folder, and where it lies: for a store inside a run, the run. Empty for none."""
+    for home in (folder, folder.resolve().parent):
+        if (home / "recipe.json").is_file() and (home / "manifest.json").is_file():
+            return RunFolder.open(home).read_json("recipe.json"), home
+    return {}, folder
+
+
+def _in_force(home: Path) -> str | Path:
+    """The last reward file a run has used; the packaged calibrated one where it used none."""
+    files = sorted(path for path in (home / FOLDER).glob("*.toml") if path.stem.isdigit())
+    return files[-1] if files else DEFAULT_REWARDS
+
+
+def _credit(recipe: Mapping[str, Any], estimator: str, settings: Sequence[str]) -> tuple[CreditSpec, list[str]]:
+    for setting in settings:
+        if not setting.startswith("credit."):
+            raise InputError(f"--set {setting!r} is not credit.KEY=VALUE, such as credit.gamma=0.95")
+    of_run = recipe.get("credit")
+    if estimator:
+        tables: dict[str, Any] = {"estimator": estimator}
+    elif isinstance(of_run, dict):
+        tables = {name: value for name, value in of_run.items() if value is not None}
+    else:
+        tables = {"estimator": DEFAULT_CREDIT.estimator}
+    chosen = with_overrides({"credit": tables}, settings)["credit"]
+    spec = from_mapping(CreditSpec, chosen, "credit")
+    spec.check()
+    notes = []
+    if not spec.heeds_turns:
+        notes.append(
+            f"{spec.estimator} heeds the outcome alone, so that no reward file changes an advantage; see what would "
+            "happen under another with --estimator hybrid"
+        )
+    return spec, notes
+
+
+def with_settings(spec: Any, **given: Any) -> Any:
+    """A dataclass with those of the settings that were given."""
+    return dataclasses.replace(spec, **{name: value for name, value in given.items() if value is not None})

@@ -1,0 +1,44 @@
+"""Reference calls beside an imported store: `golden.json`, task id to the calls of one path to the goal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from banty.errors import InputError
+from banty.interop.effects import read_json_file
+from banty.interop.places import Place, described
+from banty.interop.tau2 import golden_of_tasks
+from banty.records import JSON, ToolCall
+
+GOLDEN = "golden.json"
+
+
+def read_golden(path: Path) -> dict[str, tuple[ToolCall, ...]]:
+    """The reference calls in a file, by its own keys: an object of lists of `{name, arguments}`, or a task file of
+    tau2-bench. An empty list means that a right ending makes no call; a task that is missing, that nobody knows.
+
+    Raises InputError for anything else.
+    """
+    found = read_json_file(path, "--golden")
+    if isinstance(found, list):
+        return golden_of_tasks(found, path)
+    if not isinstance(found, Mapping):
+        raise InputError(f"--golden {path} holds {described(found)} instead of an object of lists of calls by task")
+    return {str(key): _calls(value, Place(path, 0, f"task {key!r}")) for key, value in found.items()}
+
+
+def _calls(listed: Any, place: Place) -> tuple[ToolCall, ...]:
+    calls = []
+    for number, raw in enumerate(place.take(listed, "list"), 1):
+        where = place.part(f"call {number}")
+        where.take(raw, "object")
+        calls.append(ToolCall(where.field(raw, "name", "text"), where.field(raw, "arguments", "object")))
+    return tuple(calls)
+
+
+def golden_json(golden: Mapping[str, tuple[ToolCall, ...]]) -> JSON:
+    return {
+        key: [{"name": call.name, "arguments": dict(call.arguments)} for call in calls] for key, calls in golden.items()
+    }
