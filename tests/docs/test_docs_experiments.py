@@ -23,7 +23,8 @@ def test_the_file_shown_is_the_one_in_recipes() -> None:
 
 
 def test_every_experiment_of_the_repository_can_be_run(tmp_path: Path) -> None:
-    files = sorted((ROOT / "recipes" / "sweeps").glob("*.toml"))
+    study = ROOT / "recipes" / "estimators"
+    files = [*sorted((ROOT / "recipes" / "sweeps").glob("*.toml")), study / "main.toml", study / "matched.toml"]
     assert files
     for file in files:
         assert read_sweep(file).question, f"{file.name} says what it asks"

@@ -31,10 +31,11 @@ ARROWS: dict[str, set[str]] = {
     "models": {"records", "perf"},
     "policies": {"records", "chat", "models", "perf"},
     "learn": {"records", "models", "perf"},
+    "desk": {"records", "credit", "models", "rollout", "rubrics", "train"},
     "cli": {
         *("records", "stats", "credit", "chat", "envs", "rollout", "runs", "rubrics"),
         *("evals", "microscope", "report", "sweeps", "train", "perf", "calibrate", "models", "policies", "learn"),
-        "interop",
+        *("interop", "desk"),
     },
 }
 EVERYONE_MAY = {"errors", "blocking"}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from banty.cli.desk import run_on_desk
 from banty.cli.local import start_sha256
 from banty.cli.rewards import with_kept_file
 from banty.cli.training import (
@@ -130,8 +131,13 @@ class Experiment:
 
 
 def run_cell(work: Work, tell: Tell) -> dict[str, Any]:
-    """Carry a cell through to its end from wherever it stands: its result. `tell` gets steps done and steps in all."""
+    """Carry a cell through to its end from wherever it stands: its result. `tell` gets steps done and steps in all.
+
+    A cell on a desk is a matter of seconds, and leaves no run behind.
+    """
     recipe = with_whole_options(work.recipe)
+    if isinstance(recipe, RLRecipe) and recipe.desk is not None:
+        return run_on_desk(recipe, recipe.desk, work.cell, work.allow_code)
     run = work.cell.open(recipe_json(recipe))
     if not (run.path / "result.json").exists():
         tasksets = tasksets_of(recipe, work.allow_code)

@@ -49,8 +49,14 @@ KINDS: Mapping[str, type[RLRecipe] | type[SFTRecipe]] = {"rl": RLRecipe, "sft": 
 
 
 def load_any_recipe(path: str, overrides: Sequence[str]) -> Recipe:
-    """The recipe in a file; its `kind`, rl where it says nothing, tells which."""
-    return recipe_of(read_recipe(path, overrides), path)
+    """The recipe in a file; its `kind`, rl where it says nothing, tells which. Raises InputError for one of a desk."""
+    recipe = recipe_of(read_recipe(path, overrides), path)
+    if isinstance(recipe, RLRecipe) and recipe.desk is not None:
+        raise InputError(
+            f"{path} has a [desk], which is trained by the thousand; name it in an experiment and use banty sweep "
+            "(docs/experiments.md), or leave the block out"
+        )
+    return recipe
 
 
 def recipe_of(tables: Mapping[str, Any], where: str) -> Recipe:

@@ -134,7 +134,7 @@ def manifest() -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "banty": __version__,
-        "commit": _commit(),
+        "commit": commit_of(),
         "command": sys.argv[1:],
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -151,7 +151,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
+def commit_of() -> str | None:
     """The commit of the checkout Banty runs from; None for an installed package."""
     here = Path(__file__).resolve().parent
     try:

@@ -1,5 +1,6 @@
 """Experiments: arms times training seeds, their results, and the table that is drawn from those that exist."""
 
+from banty.sweeps.desks import runs_line, steps_to, successes_of
 from banty.sweeps.file import MOST_SEEDS, Arm, Sweep, ranges, read_sweep
 from banty.sweeps.frozen import frozen_commit
 from banty.sweeps.lines import failure_line, result_line
@@ -27,5 +28,8 @@ __all__ = [
     "read_sweep",
     "recipe_digest",
     "result_line",
+    "runs_line",
+    "steps_to",
+    "successes_of",
     "work_through",
 ]

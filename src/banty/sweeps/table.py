@@ -10,6 +10,7 @@ from banty.errors import InputError
 from banty.stats import Comparison, Interval, compare_over_seeds, seed_interval
 from banty.stats.paired import FEWEST_SEEDS
 from banty.stats.trials import UNIT
+from banty.sweeps.desks import successes_of
 from banty.sweeps.file import Sweep, ranges
 from banty.sweeps.results import PlannedArm, Resolve, Results
 
@@ -125,21 +126,35 @@ def _rows(
         if arm.name not in measured:
             continue
         cells = measured[arm.name]
-        after = {seed: cell["after"]["success"] for seed, cell in cells.items()}
-        gains = [cell["after"]["success"] - cell["before"]["success"] for cell in cells.values()]
+        after = _successes(cells)
+        gains = [value - cells[seed]["before"]["success"] for (seed, _), value in after.items()]
+        num_wanted = len(arm.seeds) * _runs_of(arm)
         comparable = not base or not cells or _tasks(base, sweep.baseline) == _tasks(cells, arm.name)
         comparison = None
         if arm.name != sweep.baseline and base and cells and comparable:
             paired = not set(arm.seeds).isdisjoint(base_seeds)
-            comparison = _compare(after, {seed: cell["after"]["success"] for seed, cell in base.items()}, paired)
+            comparison = _compare(after, _successes(base), paired)
         complete = len(cells) == len(arm.seeds) and len(base) == len(base_seeds)
         verdict = _verdict(sweep, arm, comparison, complete) if comparable else "not comparable: other tasks"
         means = seed_interval(list(after.values()), bounds=UNIT), seed_interval(gains, bounds=(-1.0, 1.0))
-        rows.append(Row(arm.name, len(cells), len(arm.seeds), *means, comparison, verdict))
+        rows.append(Row(arm.name, len(after), num_wanted, *means, comparison, verdict))
     return rows
 
 
-def _compare(ours: Mapping[int, float], theirs: Mapping[int, float], paired: bool) -> Comparison:
+def _successes(cells: Mapping[int, Mapping[str, Any]]) -> dict[tuple[int, int], float]:
+    """Success after training by seed, and by run where a cell is many: those of a desk share a seed and differ in their
+    place."""
+    return {(seed, place): value for seed, cell in cells.items() for place, value in enumerate(successes_of(cell))}
+
+
+def _runs_of(arm: PlannedArm) -> int:
+    desk = arm.recipe.get("desk") or {}
+    return int(desk["runs"]) if desk.get("keep") == "runs" else 1
+
+
+def _compare(
+    ours: Mapping[tuple[int, int], float], theirs: Mapping[tuple[int, int], float], paired: bool
+) -> Comparison:
     if not paired:
         return compare_over_seeds(list(ours.values()), list(theirs.values()), paired=False)
     seeds = sorted(ours.keys() & theirs.keys())

@@ -184,8 +184,36 @@ class EvalBlock:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeskBlock:
+    """Train a habit policy on decision trees instead of in the environment: `banty sweep` does, in seconds a thousand
+    runs, with exact success.
+
+    The world is the first `num_tasks` tasks of `env.split` that discipline ends rightly within `train.max_turns` and
+    that have at most `max_leaves` episodes; success is measured on them. A cell trains `runs` times, each with a seed
+    of its own. The step is noted at which success reaches `target`. With `keep="summary"` the single runs' numbers are
+    not kept.
+    """
+
+    num_tasks: int = 16
+    max_leaves: int = 2400
+    runs: int = 1000
+    target: float = 0.8
+    keep: Literal["runs", "summary"] = "runs"
+
+    def check(self) -> None:
+        """Raises InputError for values that cannot work."""
+        _at_least(self, "desk", 1, "num_tasks", "max_leaves")
+        _at_least(self, "desk", 2, "runs")
+        if not 0.0 < self.target < 1.0:
+            raise InputError(f"desk.target is {self.target}; it takes a success between 0 and 1, ends excluded")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RLRecipe:
-    """Reinforcement learning: tasks, policy, training, turn rewards, credit, evaluation before and after."""
+    """Reinforcement learning: tasks, policy, training, turn rewards, credit, evaluation before and after.
+
+    With a `desk` it is simulated on decision trees, and evaluated by adding them up.
+    """
 
     env: EnvBlock = field(default_factory=EnvBlock)
     policy: PolicyBlock = field(default_factory=PolicyBlock)
@@ -197,6 +225,7 @@ class RLRecipe:
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
     learner: LearnerBlock = field(default_factory=LearnerBlock)
     eval: EvalBlock = field(default_factory=EvalBlock)
+    desk: DeskBlock | None = None
 
     def check(self) -> None:
         """Raises InputError for values that contradict each other or cannot work."""
@@ -226,6 +255,8 @@ class RLRecipe:
             )
         if self.policy.type == "habits":
             self._check_habits()
+        if self.desk is not None:
+            self._check_desk(self.desk)
         if self.policy.type == "model" and self.policy.max_tokens >= self.learner.micro_batch_tokens:
             raise InputError(
                 f"policy.max_tokens lets an answer have {self.policy.max_tokens} tokens, and "
@@ -266,7 +297,30 @@ class RLRecipe:
                         "it has; leave it out, or train a model (policy.type='model')"
                     )
 
+    def _check_desk(self, desk: DeskBlock) -> None:
+        """Raises InputError for what decision trees have no place for."""
+        desk.check()
+        if self.policy.type != "habits":
+            raise InputError("desk trains on decision trees, which only policy.type='habits' has; leave [desk] out")
+        if self.train.tasks_per_step > desk.num_tasks:
+            raise InputError(
+                f"train.tasks_per_step is {self.train.tasks_per_step} and desk.num_tasks {desk.num_tasks}; a step "
+                "takes each task at most once"
+            )
+        for block, names in _NOT_ON_DESKS.items():
+            for name in names:
+                given = getattr(getattr(self, block), name)
+                if given != getattr(getattr(RLRecipe(), block), name):
+                    raise InputError(f"{block}.{name} is {given!r}, which [desk] does not heed; leave it out")
 
+
+_NOT_ON_DESKS = {
+    "train": (
+        *("epochs", "minibatches", "sampling_rounds", "temperature", "max_tokens", "truncated"),
+        *("overlong_buffer", "old_logprobs"),
+    ),
+    "eval": ("split", "num_tasks", "num_trials", "temperature", "max_turns", "max_tokens", "seed", "also"),
+}
 _OF_MODELS = {"policy": ("lora_rank",), "optimizer": ("weight_decay", "muon_rate", "state", "offload")}
 
 
