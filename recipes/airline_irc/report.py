@@ -1,7 +1,7 @@
 """The tables of docs/results/airline_irc.md, from whatever cells exist; missing ones are named.
 
-    python recipes/airline_irc/report.py --runs runs/airline-irc --base BASE   # once, where the run folders are
-    python recipes/airline_irc/report.py                                     # from the committed results alone
+    python -m recipes.airline_irc.report --runs runs/airline-irc --base BASE   # once, where the run folders are
+    python -m recipes.airline_irc.report                                     # from the committed results alone
 
 The first also measures what needs rollouts: which way each tier was pushed, and how often each habit lapses at the end.
 BASE is the evaluation of the base model that the page names.
@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from recipes.pages import table, with_tables
 
 from banty.evals import read_card
 from banty.runs import write_text
@@ -57,11 +58,7 @@ def main() -> None:
         "directions": _direction_table(more["directions"]),
         "habits": _habit_table(more["habits"]),
     }
-    page = PAGE.read_text()
-    for name, text in tables.items():
-        begin = f"<!-- table: {name} -->"
-        page = re.sub(f"{begin}.*?<!-- end -->", lambda _, b=begin, t=text: f"{b}\n{t}\n<!-- end -->", page, flags=re.S)
-    PAGE.write_text(page)
+    PAGE.write_text(with_tables(PAGE.read_text(), tables))
     print(f"tables of {PAGE.relative_to(ROOT)}")
 
 
@@ -105,7 +102,7 @@ def _results(sweep: Any, lines: Mapping[str, Mapping[int, Line]], power: str = "
         )
     head = ("arm", "seeds", "before", "after", f"minus {sweep.baseline}", "MDE", "verdict")
     note = f"\n\nMissing cells: {'; '.join(missing)}." if missing else ""
-    return _table(head, rows) + note
+    return table(head, rows) + note
 
 
 def _curves(lines: Mapping[str, Mapping[int, Line]]) -> str:
@@ -118,7 +115,7 @@ def _curves(lines: Mapping[str, Mapping[int, Line]]) -> str:
             fours = [mean[first : first + 4] for first in range(0, len(mean), 4)]
             rows.append((arm, *(f"{sum(four) / len(four):.2f}" for four in fours)))
     most = max((len(row) for row in rows), default=1) - 1
-    return _table(("arm", *(f"steps {4 * part + 1}-{4 * part + 4}" for part in range(most))), rows)
+    return table(("arm", *(f"steps {4 * part + 1}-{4 * part + 4}" for part in range(most))), rows)
 
 
 def _directions(runs: Path, base: Path) -> dict[str, Any]:
@@ -170,7 +167,7 @@ def _direction_table(directions: Mapping[str, Any]) -> str:
         "mismatch",
         "share",
     )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _habits(runs: Path, arms: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -188,7 +185,7 @@ def _habits(runs: Path, arms: Sequence[str]) -> dict[str, dict[str, float]]:
 
 def _habit_table(habits: Mapping[str, Mapping[str, float]]) -> str:
     names = list(next(iter(habits.values()), {}))
-    return _table(
+    return table(
         ("", *names), [(arm, *(f"{rates.get(name, 0.0):.2f}" for name in names)) for arm, rates in habits.items()]
     )
 
@@ -199,10 +196,6 @@ def _interval(interval: Any, signed: bool = False) -> str:
         return "-"
     ends = "" if interval.low is None else f" [{interval.low:{form}}, {interval.high:{form}}]"
     return f"{interval.estimate:{form}}{ends}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 seeds of its own; from its results main.toml, in which every arm has the rate that was best there; and matched.toml, in
 which all have one small rate, as language models do.
 
-    python recipes/estimators/arms.py dev
+    python -m recipes.estimators.arms dev
     banty sweep recipes/estimators/dev.toml --data runs/data
-    python recipes/estimators/arms.py main --data runs/data
+    python -m recipes.estimators.arms main --data runs/data
     banty sweep recipes/estimators/main.toml
     banty sweep recipes/estimators/matched.toml
-    python recipes/estimators/report.py
+    python -m recipes.estimators.report
 
 The best rate is the one with the highest mean success over all steps (`auc`), as frozen here before either was run.
 """

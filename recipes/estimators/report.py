@@ -2,21 +2,21 @@
 bias measured here on the same decision trees. The page's words are written by hand; what stands between its markers is
 put there anew.
 
-    python recipes/estimators/report.py
+    python -m recipes.estimators.report
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from arms import ESTIMATORS, EXPLORATORY, REWARDS
-from figure import Curve, figure
+from recipes.estimators.arms import ESTIMATORS, EXPLORATORY, REWARDS
+from recipes.estimators.figure import Curve, figure
+from recipes.pages import table, with_tables
 
 from banty.cli.desk import kept_desk, reward_files, setting_of
 from banty.cli.experiment import Experiment
@@ -57,10 +57,6 @@ def names() -> list[str]:
         for rewards, file in REWARDS.items()
         for name in {**ESTIMATORS, **(EXPLORATORY if file else {})}
     ]
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
 def main_table(lines: Mapping[str, Line], rates: Mapping[str, float]) -> str:
@@ -229,18 +225,6 @@ def _signed(difference: Any) -> str:
     if difference.low is None:
         return f"{difference.estimate:+.4f}"
     return f"{difference.estimate:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
-
-
-def with_tables(page: str, tables: Mapping[str, str]) -> str:
-    """The page with what stands after each `<!-- table: NAME -->` up to `<!-- end -->` replaced."""
-    for name, text in tables.items():
-        begin = f"<!-- table: {name} -->"
-        if begin not in page:
-            raise SystemExit(f"{PAGE} has no place {begin}")
-        page = re.sub(
-            f"{re.escape(begin)}.*?<!-- end -->", lambda _, b=begin, t=text: f"{b}\n{t}\n<!-- end -->", page, flags=re.S
-        )
-    return page
 
 
 def write() -> None:
