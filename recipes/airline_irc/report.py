@@ -93,8 +93,8 @@ def _results(sweep: Any, lines: Mapping[str, Mapping[int, Line]], power: str = "
             (
                 arm,
                 f"{len(after)}",
-                _interval(seed_interval(list(values(arm, "before").values()))),
-                _interval(seed_interval(list(after.values()))),
+                _interval(seed_interval(list(values(arm, "before").values()), bounds=(0.0, 1.0))),
+                _interval(seed_interval(list(after.values()), bounds=(0.0, 1.0))),
                 "-" if versus is None else _interval(versus.difference, signed=True),
                 "-" if mde is None else f"{mde:.3f}",
                 "baseline" if versus is None else "exploratory" if exploratory else versus.verdict,
