@@ -217,6 +217,11 @@ class RLRecipe:
                 "calibrate.every moves the values of a reward file, and rewards.file names none; name one, such as "
                 "naive-dense"
             )
+        if self.credit.scale == "others" and self.train.tasks_per_step == 1:
+            raise InputError(
+                "credit.scale='others' divides a group's advantages by those of the step's other groups, and "
+                "train.tasks_per_step is 1; take more tasks a step, or another scale"
+            )
         if self.credit.estimator == "unbiased":
             self._check_unbiased()
         if self.loss.correction != "none" and self.train.old_logprobs != "trainer":
@@ -249,6 +254,12 @@ class RLRecipe:
                 self.loss.aggregation != "constant"
             ),
             f"{updates} updates a batch (train.epochs x train.minibatches) clip; take 1": updates > 1,
+            "train.truncated='mask' leaves episodes out for what the policy did; take 'keep'": (
+                self.train.truncated == "mask"
+            ),
+            f"train.sampling_rounds={self.train.sampling_rounds} replaces groups for how they ended; take 1": (
+                self.train.sampling_rounds > 1
+            ),
         }
         if found := [words for words, is_so in wrong.items() if is_so]:
             raise InputError(f"credit.estimator='unbiased' would not be: {'; '.join(found)}")
