@@ -229,3 +229,15 @@ def test_half_a_surrogate_pair_in_a_tool_result_stops_nobody() -> None:
     ]
     rewards = group_rewards(group(rollout(turns), rollout(turns, trial=1)))
     assert rewards.anchors[0] == rewards.anchors[1]
+
+
+def test_a_state_that_nobody_knows_is_like_no_other() -> None:
+    """Without hashes, two turns that were told the same may be taken in different states; openings are the same."""
+    told = dataclasses.replace(turn(0), observation=(Message("tool", "done"),))
+    (first, second) = group_rewards(group(rollout([told, turn(1)]), rollout([told, turn(1)], trial=1))).anchors
+    assert first == second
+    assert (bool(first[0]), first[1]) == (True, "")
+    kept = [dataclasses.replace(each, state_before="s") for each in (told, turn(1))]
+    (first, second) = group_rewards(group(rollout(kept), rollout(kept, trial=1))).anchors
+    assert first == second
+    assert all(first)

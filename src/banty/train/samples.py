@@ -33,12 +33,15 @@ def group_rewards(group: Group, shaping: Callable[[Rollout], float] | None = Non
 
 def anchors_of(rollout: Rollout) -> list[str]:
     """The state each trainable turn was taken in, by what can be compared between rollouts: the environment's hash and
-    what the agent had just been told. Texts of whole conversations hardly ever repeat (specs/irc.md 1.12)."""
+    what the agent had just been told. Texts of whole conversations hardly ever repeat (specs/irc.md 1.12). Empty where
+    the environment keeps no state, save for the first turn, before which all of a group were told the same."""
     found = []
     told = rollout.opening
     for turn in rollout.turns:
         if turn.trainable:
-            found.append(f"{turn.state_before}|{sha256_json([[message.role, message.content] for message in told])}")
+            known = turn.state_before or turn is rollout.turns[0]
+            words = sha256_json([[message.role, message.content] for message in told])
+            found.append(f"{turn.state_before}|{words}" if known else "")
         if turn.actor == "agent":
             told = turn.observation
     return found
