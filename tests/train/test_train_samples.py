@@ -14,7 +14,7 @@ from tests.rollouts_by_hand import group, rollout, segment, turn
 from banty.credit import Credit, rloo
 from banty.errors import InputError
 from banty.records import Group, Message, Outcome, Rollout, Segment, TrainingSample, Transform, Turn
-from banty.train.samples import group_rewards, pack_group
+from banty.train.samples import check_finite, group_rewards, pack_group
 
 # The example of the records: system S, user U, end-of-turn E, two turns A and B, a tool result T.
 S0, S1, U0, A0, A1, E, T0, T1, B0 = range(9)
@@ -241,3 +241,10 @@ def test_a_state_that_nobody_knows_is_like_no_other() -> None:
     (first, second) = group_rewards(group(rollout(kept), rollout(kept, trial=1))).anchors
     assert first == second
     assert all(first)
+
+
+@pytest.mark.parametrize("reward", [float("nan"), float("inf"), float("-inf")])
+def test_a_reward_that_is_no_number_is_refused_by_name(reward: float) -> None:
+    with pytest.raises(InputError, match=rf"hand/made.*#0 has the reward {reward}; it takes a finite number"):
+        check_finite([group(rollout([turn(0)], reward=reward))])
+    check_finite([group(rollout([turn(0)]), rollout([turn(0)], cause="judge", trial=1))])

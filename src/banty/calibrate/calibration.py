@@ -96,6 +96,8 @@ def calibrate(
     """
     rules = rules or Rules()
     rules.check()
+    if seed < 0:
+        raise InputError(f"seed is {seed}; it takes a whole number from 0")
     check_outcomes(groups)
     labelled, evidence = scored_turns(groups, file, scoring)
     first = halves(evidence.tasks, [derive(seed, "hold out", task) for task in evidence.tasks])

@@ -210,4 +210,4 @@ def _mean_interval(
     times = np.random.default_rng(seed).multinomial(num_tasks, np.full(num_tasks, 1.0 / num_tasks), size=num_resamples)
     sizes = times @ size
     means = (times @ total)[sizes > 0.0] / sizes[sizes > 0.0]
-    return resampled_interval(estimate, means, level, num_tasks)
+    return resampled_interval(estimate, means, level, num_tasks, int((size > 0.0).sum()))

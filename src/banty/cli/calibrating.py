@@ -22,7 +22,7 @@ from banty.rubrics import Labeller, RewardFile, label_rollout, read_reward_file,
 from banty.runs import RunFolder, from_mapping, with_overrides
 from banty.train.recipe import RewardsBlock
 from banty.train.rewards import FOLDER
-from banty.train.samples import group_rewards
+from banty.train.samples import check_finite, group_rewards
 
 DEFAULT_REWARDS = "irc"
 DEFAULT_CREDIT = CreditSpec(estimator="hybrid")
@@ -46,6 +46,7 @@ def read_stored(folder: Path, rewards: str, estimator: str, settings: Sequence[s
     groups = group_rollouts(stored_rollouts(folder))
     if not groups:
         raise InputError(f"{folder} holds no rollouts; its store is empty. Name a run that has finished a step")
+    check_finite(groups)
     recipe, home = _recipe_of(folder)
     block = recipe.get("rewards")
     weight = from_mapping(RewardsBlock, block, "recipe.json").weight if isinstance(block, dict) else 1.0

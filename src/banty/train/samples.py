@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -50,6 +51,16 @@ def anchors_of(rollout: Rollout) -> list[str]:
 def _outcome(rollout: Rollout) -> float:
     assert rollout.outcome.success is not None, "only scored rollouts are trained on"
     return float(rollout.outcome.success) if rollout.outcome.reward is None else rollout.outcome.reward
+
+
+def check_finite(groups: Iterable[Group]) -> None:
+    """Raises InputError for an outcome whose reward is no finite number, of which no advantage can be made."""
+    for rollout in (rollout for group in groups for rollout in group.scored):
+        if not math.isfinite(_outcome(rollout)):
+            raise InputError(
+                f"the outcome of {rollout.rollout_id} has the reward {_outcome(rollout)}; it takes a finite number, or "
+                "none, which counts a success as 1 and a failure as 0"
+            )
 
 
 def overlong_penalty(num_tokens: int, most: int, buffer: int, factor: float) -> float:
