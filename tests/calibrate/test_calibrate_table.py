@@ -164,7 +164,7 @@ def test_half_of_the_tasks_are_held_out() -> None:
 
 @pytest.mark.parametrize(("num_tasks", "silent", "given"), [(2, 0, False), (5, 0, False), (4, 40, False), (6, 0, True)])
 def test_no_interval_of_fewer_tasks_than_can_carry_its_level(num_tasks: int, silent: int, given: bool) -> None:
-    """A tier that means nothing has two tasks on one side of 0 every second time; tasks that never vary tell nothing."""
+    """Of a tier that means nothing, two tasks lie on one side of 0 every second time; silent tasks tell nothing."""
     generator = np.random.default_rng(3)
     drawn = [(generator.random(40) < 0.5, generator.random(40) < 0.5, f"t{at}") for at in range(num_tasks)]
     drawn += [(np.ones(4, dtype=bool), np.ones(4, dtype=bool), f"silent {at}") for at in range(silent)]

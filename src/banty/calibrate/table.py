@@ -209,7 +209,7 @@ class _Sums:
     def telling(self) -> FloatArray:
         """In how many tasks both vary, [C]."""
         xx, yy = self.xx - self.x**2 / self.n[:, None], self.yy - self.y**2 / self.n
-        return ((xx > _ROUNDING) & (yy > _ROUNDING)[:, None]).sum(axis=0).astype(np.float64)
+        return np.asarray(((xx > _ROUNDING) & (yy > _ROUNDING)[:, None]).sum(axis=0), dtype=np.float64)
 
 
 def _ratio(xy: FloatArray, xx: FloatArray, yy: FloatArray) -> FloatArray:

@@ -101,9 +101,10 @@ class CreditSpec:
         variant = self.variant or "go"
         for name in _UNHEEDED[variant]:
             if getattr(self, name) not in (None, False):
+                instead = ", or weigh turns against the outcome by turn_weight" if "weight" in name else ""
                 raise InputError(
-                    f"credit.{name} is {getattr(self, name)!r}, and the variant {variant!r} of mt_grpo does not heed it; "
-                    "leave it out" + (", or weigh turns against the outcome by turn_weight" if "weight" in name else "")
+                    f"credit.{name} is {getattr(self, name)!r}, and the variant {variant!r} of mt_grpo does not heed "
+                    f"it; leave it out{instead}"
                 )
 
     @property

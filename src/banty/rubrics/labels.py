@@ -94,13 +94,18 @@ class Labeller:
 
     def golden(self, task: Task) -> Sequence[ToolCall] | None:
         if task.id not in self._golden:
-            whole = task if task.data is not None else self._taskset.task(task.split, task.index, task.seed)
-            self._golden[task.id] = self._taskset.golden(whole)
+            self._golden[task.id] = self._taskset.golden(self._whole(task))
         return self._golden[task.id]
+
+    def _whole(self, task: Task) -> Task:
+        return task if task.data is not None else self._taskset.task(task.split, task.index, task.seed)
 
     def __call__(self, rollout: Rollout) -> tuple[TurnLabel, ...]:
         # A child's task is its parent's own making: a stored one cannot be made again, nor its golden calls be known.
         known = rollout.depth == 0
+        if self.file.code:  # which may look at anything: a stored rollout is shown as it was when it was sampled
+            turns = tuple(replace(turn, reward=None) for turn in rollout.turns)
+            rollout = replace(rollout, turns=turns, task=self._whole(rollout.task) if known else rollout.task)
         return label_rollout(rollout, self.golden(rollout.task) if known else None, self.file)
 
 

@@ -114,6 +114,11 @@ class TrainBlock:
                 f"train.overlong_buffer is {self.overlong_buffer} and train.max_tokens {self.max_tokens}; the buffer "
                 "is the last part of the cap"
             )
+        if self.overlong_penalty != TrainBlock.overlong_penalty and not self.overlong_buffer:
+            raise InputError(
+                f"train.overlong_penalty is {self.overlong_penalty}, and train.overlong_buffer is 0: no episode would "
+                "pay it; set how many tokens before train.max_tokens it begins"
+            )
         if self.rollouts_per_task < 2:
             raise InputError("train.rollouts_per_task is 1; a leave-one-out baseline needs at least 2 in a group")
         batch = self.tasks_per_step * self.rollouts_per_task
