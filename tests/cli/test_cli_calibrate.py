@@ -16,6 +16,7 @@ from banty.errors import InputError, StoreError
 from banty.records import CallResult, Rollout
 from banty.rollout import Store
 from banty.rubrics import read_reward_file
+from banty.runs import read_metrics
 
 QUICK = ["--option", "phrasing=own", "--tasks", "24", "--trials", "8", "--no-baselines"]
 
@@ -198,3 +199,34 @@ def test_the_folder_of_the_hand_made_groups_reads_back(tmp_path: Path) -> None:
     assert {row["tier"]: row["turns"] > 0 for row in data["tiers"]} == {
         name: name == "message" for name in read_reward_file("irc").tiers
     }
+
+
+def test_a_seed_below_zero_is_refused(evaluation: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="seed is -1; it takes a whole number from 0"):
+        banty("calibrate", str(evaluation), "--seed", "-1", "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_outcome_without_a_finite_reward_is_refused_by_name(tmp_path: Path) -> None:
+    spoilt = [by_hand.rollout([by_hand.turn(0)], True, reward=float("nan")), by_hand.rollout([], False, trial=1)]
+    Store(tmp_path / "store").write("all", spoilt)
+    with pytest.raises(InputError, match=r"#0 has the reward nan; it takes a finite number"):
+        banty("calibrate", str(tmp_path / "store"))
+
+
+def test_a_runs_rollouts_are_scored_as_it_trained_on_them(tmp_path: Path) -> None:
+    """Episodes that it left out of the loss are in no mean advantage and no share."""
+    recipe = Path(__file__).parents[2] / "recipes" / "habits.toml"
+    quick = ["train.steps=1", "train.tasks_per_step=12", "train.rollouts_per_task=4", "eval.num_tasks=1"]
+    quick += ["eval.num_trials=1", "rewards.file=naive-dense", "train.max_turns=9"]
+    shown = {}
+    for truncated in ("keep", "mask"):
+        run = tmp_path / truncated
+        done = banty("train", str(recipe), *quick, f"train.truncated={truncated}", "--out", str(run))
+        assert done.exit_code == 0, done.output
+        (row,) = read_metrics(run / "metrics.jsonl")
+        assert 0 < row["rollout/truncated"] < row["rollout/episodes"], "the test shows nothing"
+        shown[truncated] = as_json(str(run), "--no-hold-out")["before"]["metrics"]
+        for name in ("rms", "dead_turns", "corr", "share_read"):
+            assert shown[truncated][name] == pytest.approx(row[f"credit/{name}"]), name
+    assert shown["keep"] != shown["mask"]

@@ -115,6 +115,7 @@ def test_the_resolved_recipe_is_json_and_makes_itself_again(tmp_path: Path) -> N
         ("[policy]\nmax_tokens = 0", r"policy\.max_tokens is 0; it takes at least 1"),
         ('[policy]\ndtype = "float16"', r"dtype is 'float16'; allowed are float32, bfloat16"),
         ("[train]\nminibatches = 200", r"minibatches is 200, and a step has 128 episodes"),
+        ("[train]\noverlong_penalty = 2", r"overlong_penalty is 2\.0, and train\.overlong_buffer is 0: no episode"),
         ("[train]\nsampling_rounds = 0", r"sampling_rounds is 0; it takes at least 1"),
         ('[loss]\nobjective = "ppo"', r"objective is 'ppo'; allowed are clip, cispo"),
         ("[loss]\nclip_low = -1", r"loss\.clip_low is -1\.0; it takes a finite number of at least 0"),

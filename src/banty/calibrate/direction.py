@@ -90,6 +90,7 @@ def directions_of(
     rows = []
     for tier, sign in intended.items():
         here = names == tier
+        trained = here & (turns.tokens > 0)
         own, outcome = (
             _mean(parts[name][here], weights[here]) if name in parts else None for name in ("turn", "outcome")
         )
@@ -105,7 +106,7 @@ def directions_of(
                 flip,
                 at_flip,
                 flip_weight(own, outcome),
-                float((np.abs(turns.advantage[here]) < DEAD).mean()) if here.any() else None,
+                float((np.abs(turns.advantage[trained]) < DEAD).mean()) if trained.any() else None,
                 shares.get(tier) if here.any() else None,
             )
         )
@@ -121,10 +122,13 @@ def flip_weight(own: float | None, outcome: float | None) -> float | None:
 
 def weighed(spec: CreditSpec, weight: float) -> tuple[CreditSpec, float] | None:
     """The same estimator with the outcome weighed `weight` against the turn rewards, and what its advantages are to be
-    multiplied with; None for an estimator without two such parts. Without a scale: a positive factor has no sign.
+    multiplied with; None for an estimator without two such parts. Without a scale: a positive factor has no sign. With
+    the scale of the `others` there is none either: every group has a factor of its own, which moves with the weight.
 
     `gtpo` is a hybrid of weight 0. MT-GRPO's `go` and `two_stage` weigh the turn rewards instead, 1 to `weight`.
     """
+    if spec.scale == "others":
+        return None
     plain = dataclasses.replace(spec, scale="none", rms=None)
     if spec.estimator == "hybrid":
         return dataclasses.replace(plain, outcome_weight=weight), 1.0
@@ -210,4 +214,4 @@ def _mean_interval(
     times = np.random.default_rng(seed).multinomial(num_tasks, np.full(num_tasks, 1.0 / num_tasks), size=num_resamples)
     sizes = times @ size
     means = (times @ total)[sizes > 0.0] / sizes[sizes > 0.0]
-    return resampled_interval(estimate, means, level, num_tasks)
+    return resampled_interval(estimate, means, level, num_tasks, int((size > 0.0).sum()))

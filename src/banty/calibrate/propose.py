@@ -114,7 +114,8 @@ def _of_tier(row: TierRow, tier: Tier, rules: Rules) -> Proposal:
     if tier.pinned:
         return settled("pinned", "pinned: it keeps the value it was given")
     if tier.predicate in FROZEN:
-        value = 1.0 if row.tier == "gold" else tier.value
+        seen = row.present >= rules.present  # a unit that nobody has earned measures nothing
+        value = 1.0 if row.tier == "gold" and seen else tier.value
         return Proposal(row.tier, tier.value, value, value, "frozen", FROZEN[tier.predicate])
     if lacking := _lacking(row, rules):
         return settled("refused", lacking)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,17 @@ from typing import Any
 from banty.calibrate import Scoring
 from banty.cli.inspection import taskset_of_run
 from banty.cli.rewards import load_predicate
-from banty.credit import CreditSpec
+from banty.credit import CreditSpec, GroupRewards
 from banty.errors import InputError
 from banty.interop import GOLDEN, read_golden
-from banty.records import Group, Taskset
+from banty.records import Group
 from banty.rollout import group_rollouts, stored_rollouts
 from banty.rubrics import Labeller, RewardFile, label_rollout, read_reward_file, with_functions
 from banty.runs import RunFolder, from_mapping, with_overrides
-from banty.train.recipe import RewardsBlock
+from banty.train.recipe import RewardsBlock, TrainBlock
 from banty.train.rewards import FOLDER
-from banty.train.samples import group_rewards
+from banty.train.rl import shaped_rewards
+from banty.train.samples import check_finite, group_rewards
 
 DEFAULT_REWARDS = "irc"
 DEFAULT_CREDIT = CreditSpec(estimator="hybrid")
@@ -46,9 +47,11 @@ def read_stored(folder: Path, rewards: str, estimator: str, settings: Sequence[s
     groups = group_rollouts(stored_rollouts(folder))
     if not groups:
         raise InputError(f"{folder} holds no rollouts; its store is empty. Name a run that has finished a step")
+    check_finite(groups)
     recipe, home = _recipe_of(folder)
     block = recipe.get("rewards")
     weight = from_mapping(RewardsBlock, block, "recipe.json").weight if isinstance(block, dict) else 1.0
+    rewards_in = _rewards_in(recipe)
     file = with_functions(
         read_reward_file(rewards or _in_force(home)), functools.partial(load_predicate, allow_code=allow_code)
     )
@@ -59,15 +62,14 @@ def read_stored(folder: Path, rewards: str, estimator: str, settings: Sequence[s
         missing = sorted({group.task.id for group in groups} - set(golden))
         notes += [f"{GOLDEN} names no calls for {len(missing)} tasks, such as {missing[0]}"] if missing else []
         scoring = Scoring(
-            lambda given: lambda rollout: label_rollout(rollout, golden.get(rollout.task.id), given),
-            group_rewards,
-            weight,
+            lambda given: lambda rollout: label_rollout(rollout, golden.get(rollout.task.id), given), rewards_in, weight
         )
     elif recipe and recipe.get("kind") != "import":
-        scoring = scoring_of(taskset_of_run(home, allow_code), weight)
+        taskset = taskset_of_run(home, allow_code)
+        scoring = Scoring(lambda given: Labeller(taskset, given), rewards_in, weight)
     else:
         notes.append(f"nobody knows the golden calls: there is no {GOLDEN}, so tiers that need them never come up")
-        scoring = Scoring(lambda given: lambda rollout: label_rollout(rollout, None, given), group_rewards, weight)
+        scoring = Scoring(lambda given: lambda rollout: label_rollout(rollout, None, given), rewards_in, weight)
     if all(len(group.scored) < 2 for group in groups):
         notes.append(
             "every task was tried once: correlations within tasks and advantages compare several rollouts of one task"
@@ -75,9 +77,12 @@ def read_stored(folder: Path, rewards: str, estimator: str, settings: Sequence[s
     return Stored(groups, scoring, file, credit, read_history(home), tuple(notes))
 
 
-def scoring_of(taskset: Taskset, weight: float) -> Scoring:
-    """Scoring with the golden calls of a taskset."""
-    return Scoring(lambda file: Labeller(taskset, file), group_rewards, weight)
+def _rewards_in(recipe: Mapping[str, Any]) -> Callable[[Group], GroupRewards]:
+    """What estimators are given of a group: as the run trained on it, if it is one of training."""
+    if recipe.get("kind") != "rl":
+        return group_rewards
+    block = from_mapping(TrainBlock, recipe.get("train", {}), "recipe.json")
+    return lambda group: shaped_rewards(group, block)
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
