@@ -284,6 +284,19 @@ def test_features_are_the_states_each_token_was_drawn_from(family: Family) -> No
         assert np.allclose(got.features[row], wanted, atol=1e-3)
 
 
+def test_features_are_the_layers_each_session_asked_for_when_prompts_take_several_passes() -> None:
+    model = tiny_model("qwen3")
+    asked = [
+        TokenRequest(f"s{layer}", ids, frozenset({STOP}), SamplingParams(seed=2), 1, feature_layers=(layer,))
+        for layer, ids in zip((1, 4), prompts(100, 40), strict=True)
+    ]
+    for one, got in zip(asked, run(together(LocalEngine(model, prefill_tokens=32), asked)), strict=True):
+        with torch.no_grad():
+            states = model.module(torch.tensor([one.ids]), output_hidden_states=True).hidden_states
+        assert got.features is not None
+        assert np.allclose(got.features[0, 0], states[one.feature_layers[0]][0, -1].numpy(), atol=1e-3)
+
+
 def test_long_prompts_go_through_in_pieces() -> None:
     model = tiny_model("qwen3_5")
     requests = [request(f"s{place}", ids, max_tokens=3) for place, ids in enumerate(prompts(100, 40, 7))]
