@@ -83,6 +83,8 @@ USE_TORCH = {
     "models": {
         "attention",
         "compiled",
+        "decoder",
+        "draws",
         "forward",
         "layers",
         "loading",

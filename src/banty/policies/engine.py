@@ -304,14 +304,16 @@ class LocalEngine:
         if fresh:
             self._share_prefixes([answer.request.ids for answer in fresh])
             longest = max(len(answer.request.ids) for answer in fresh)
-            self._slots.reserve(row_bucket(len(self._sessions) + len(fresh)), longest)
+            num_new = sum(answer.session is None for answer in fresh)
+            self._slots.reserve(row_bucket(len(self._sessions) + num_new), longest)
         for answer in fresh:
             self._begin(answer)
         jobs = [(_session(answer).slot, answer.request.ids[len(_session(answer).held) :]) for answer in answers]
         for answer, (_, ids) in zip(answers, jobs, strict=True):
             answer.computed = len(ids)
             _session(answer).held = list(answer.request.ids)
-        most = self._prefill_tokens if self._slots.decoder else min(MOST_TOLD, self._prefill_tokens)
+        whole = self._slots.decoder is not None and not _layers(self._answering)
+        most = self._prefill_tokens if whole else min(MOST_TOLD, self._prefill_tokens)
         little = sum(len(ids) for _, ids in jobs) <= most
         if little and self._slots.kernel is not None and not self.model.is_recurrent:
             return [_Told(answer, slot, ids) for answer, (slot, ids) in zip(answers, jobs, strict=True)]
@@ -383,7 +385,7 @@ class LocalEngine:
         left = [Job(slot, ids, place) for place, (slot, ids) in enumerate(jobs)]
         layers = _layers(answers or ())
         while left:
-            if slots.decoder is not None:
+            if slots.decoder is not None and not layers:  # it gives no layer's
                 batch, left = filled(left, self._prefill_tokens)
                 hidden, features, ends = self._run_stream(slots, batch, layers)
             else:

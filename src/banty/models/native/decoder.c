@@ -4,7 +4,7 @@
    outside, more time goes into calling them, and into laying weights out for the tile unit each time, than into
    computing. Here weights are laid out once, what stands between two products is done where its numbers still are in
    the cache, and threads meet five times a layer. Every number is rounded where the reference rounds it; a row's result
-   does not depend on the other rows or on the number of threads.
+   does not depend on the other rows, on where its prefix is read, or on the number of threads.
 
    DIM, GROUP: see attention.h. Matrices are packed in tiles of 16 outputs and 32 inputs, [outputs / 16, inputs / 32, 16,
    16, 2]: in a tile, pairs of inputs, outputs, the pair. */
