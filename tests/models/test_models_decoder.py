@@ -121,6 +121,16 @@ def test_results_do_not_depend_on_threads(shape: str) -> None:
 
 
 @needs_tiles
+def test_it_uses_as_many_threads_as_there_is_space_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where torch brings an OpenMP of its own, the kernel's knows nothing of torch's setting."""
+    model = made("nano's")
+    expected = conversation(model, True)
+    torch.set_num_threads(4)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert all(torch.equal(one, two) for one, two in zip(expected, conversation(model, True), strict=True))
+
+
+@needs_tiles
 @each_shape
 def test_a_row_does_not_depend_on_who_shares_the_pass(shape: str) -> None:
     """Alone, among others, in a longer pass, and told token by token instead of as a prompt: the same bits."""
