@@ -165,9 +165,19 @@ def test_options_that_cannot_work_are_refused(evaluation: Path, tmp_path: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_seed_below_0_is_refused(evaluation: Path) -> None:
+    done = banty("calibrate", str(evaluation), "--seed", "-1")
+    assert (done.exit_code, "'--seed'" in done.output) == (2, True)
+
+
 def test_folders_without_anything_to_learn_from_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no rollouts"):
+    with pytest.raises(InputError, match="nowhere holds no rollouts: there is no such folder; name the folder of"):
         banty("calibrate", str(tmp_path / "nowhere"))
+    (tmp_path / "file.json").write_text("{}")
+    with pytest.raises(InputError, match="file.json holds no rollouts: it is a file; name the folder of"):
+        banty("calibrate", str(tmp_path / "file.json"))
+    with pytest.raises(InputError, match="holds no rollouts; name a run that has finished a step"):
+        banty("calibrate", str(tmp_path))
     Store(tmp_path / "empty").write("part", [])
     with pytest.raises(InputError, match="its store is empty"):
         banty("calibrate", str(tmp_path / "empty"))

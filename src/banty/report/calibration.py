@@ -234,9 +234,9 @@ def _direction_sheet(standing: Mapping[str, Any]) -> Sheet:
 
 
 def sign(value: Any) -> str:
-    """+, − or 0 for a direction; a dash where there is none."""
+    """+, − or 0 for a direction; nothing where there is none, since a dash would read as a minus."""
     found = finite(value)
-    return MISSING if found is None else "+" if found > 0 else "−" if found < 0 else "0"
+    return "" if found is None else "+" if found > 0 else "−" if found < 0 else "0"
 
 
 def _charts(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
