@@ -142,6 +142,13 @@ def test_one_try_a_task_is_noted(tmp_path: Path) -> None:
     Store(tmp_path).write("part", [calling(task, 0, task < 2) for task in range(4)])
     data = as_json(str(tmp_path))
     assert any("every task was tried once" in note for note in data["notes"])
+    assert data["before"]["mismatches"] == []
+    assert {row["actual"] for row in data["before"]["directions"]} == {None}
+    assert "which way tiers are pushed, nothing here tells" in banty("calibrate", str(tmp_path)).output.replace(
+        "\n", " "
+    )
+    settled = next(rule for rule in data["stop"] if rule["name"] == "settled")
+    assert (settled["met"], settled["words"]) == (False, "no value could be judged: see what is missing")
     assert {one["decision"] for one in data["proposals"]} <= {"refused", "pinned", "frozen"}
 
 
@@ -174,7 +181,7 @@ def test_folders_without_anything_to_learn_from_are_refused(tmp_path: Path) -> N
     with pytest.raises(InputError, match="nowhere holds no rollouts: there is no such folder; name the folder of"):
         banty("calibrate", str(tmp_path / "nowhere"))
     (tmp_path / "file.json").write_text("{}")
-    with pytest.raises(InputError, match="file.json holds no rollouts: it is a file; name the folder of"):
+    with pytest.raises(InputError, match=r"file\.json holds no rollouts: it is a file; name the folder of"):
         banty("calibrate", str(tmp_path / "file.json"))
     with pytest.raises(InputError, match="holds no rollouts; name a run that has finished a step"):
         banty("calibrate", str(tmp_path))

@@ -156,6 +156,8 @@ def _decoder(folder: Path, rollout: Rollout, asked: Asked, notes: list[str]) -> 
     try:
         tokenizer = _tokenizer(folder, asked.model)
     except InputError as why:
+        if asked.model:
+            raise
         notes.append(f"Tokens are shown by their ids: {why}.")
         return None
 
