@@ -143,6 +143,13 @@ def test_one_try_a_task_is_noted(tmp_path: Path) -> None:
     Store(tmp_path).write("part", [calling(task, 0, task < 2) for task in range(4)])
     data = as_json(str(tmp_path))
     assert any("every task was tried once" in note for note in data["notes"])
+    assert data["before"]["mismatches"] == []
+    assert {row["actual"] for row in data["before"]["directions"]} == {None}
+    assert "which way tiers are pushed, nothing here tells" in banty("calibrate", str(tmp_path)).output.replace(
+        "\n", " "
+    )
+    settled = next(rule for rule in data["stop"] if rule["name"] == "settled")
+    assert (settled["met"], settled["words"]) == (False, "no value could be judged: see what is missing")
     assert {one["decision"] for one in data["proposals"]} <= {"refused", "pinned", "frozen"}
 
 
@@ -166,9 +173,19 @@ def test_options_that_cannot_work_are_refused(evaluation: Path, tmp_path: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_seed_below_0_is_refused(evaluation: Path) -> None:
+    done = banty("calibrate", str(evaluation), "--seed", "-1")
+    assert (done.exit_code, "'--seed'" in done.output) == (2, True)
+
+
 def test_folders_without_anything_to_learn_from_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no rollouts"):
+    with pytest.raises(InputError, match="nowhere holds no rollouts: there is no such folder; name the folder of"):
         banty("calibrate", str(tmp_path / "nowhere"))
+    (tmp_path / "file.json").write_text("{}")
+    with pytest.raises(InputError, match=r"file\.json holds no rollouts: it is a file; name the folder of"):
+        banty("calibrate", str(tmp_path / "file.json"))
+    with pytest.raises(InputError, match="holds no rollouts; name a run that has finished a step"):
+        banty("calibrate", str(tmp_path))
     Store(tmp_path / "empty").write("part", [])
     with pytest.raises(InputError, match="its store is empty"):
         banty("calibrate", str(tmp_path / "empty"))

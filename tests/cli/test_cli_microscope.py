@@ -286,6 +286,8 @@ def test_close_looks_need_one_rollout() -> None:
         assert_refused(banty("inspect", str(habits()), *words), f"{words[0]} looks at one rollout; name it")
         said = banty("inspect", str(habits()), "--rollout", "step-0000", *words)
         assert_refused(said, "--rollout 'step-0000' names 12")
+    said = banty("inspect", str(habits()), "--rollout", "nowhere")
+    assert_refused(said, "names none of 36 rollouts; give an id that is there, such as 'step-0000|airline/mini:train:")
 
 
 def test_a_rollout_without_credit_is_refused_where_credit_was_asked_for(here: Path) -> None:

@@ -83,7 +83,7 @@ def test_the_resolved_recipe_is_json_and_makes_itself_again(tmp_path: Path) -> N
         ("train = 3", r"train takes a table, got 3"),
         ("[train\nsteps = 3", r"mine\.toml is not a readable TOML file"),
         ("[train]\nsteps = 3\nsteps = 4", r"mine\.toml is not a readable TOML file"),
-        ("[train]\nrollouts_per_task = 1", r"leave-one-out baseline needs at least 2"),
+        ("[train]\nrollouts_per_task = 1", r"credited against others of one task: take 2 or more"),
         ("[train]\nrollouts_per_task = 0", r"rollouts_per_task is 0; it takes at least 1"),
         ("[train]\nsteps = 0", r"steps is 0; it takes at least 1"),
         ("[train]\nmax_turns = -1", r"max_turns is -1; it takes at least 1"),

@@ -59,7 +59,8 @@ class Direction:
 
     @property
     def actual(self) -> int | None:
-        """+1 or -1; 0 where the mean is below the threshold of a dead turn, None where there is no turn."""
+        """+1 or -1; 0 where the mean is below the threshold of a dead turn, None where there is no turn or nothing to
+        compare."""
         if self.mean.estimate is None:
             return None
         return 0 if abs(self.mean.estimate) < DEAD else int(np.sign(self.mean.estimate))
@@ -79,7 +80,10 @@ def directions_of(
     level: float = 0.95,
     num_resamples: int = 2000,
 ) -> tuple[Direction, ...]:
-    """A row for each tier that `intended` names, in its order."""
+    """A row for each tier that `intended` names, in its order.
+
+    Where every group is one rollout no advantage compares anything: its zeros are no direction, and no mismatch.
+    """
     credits = estimator_of(spec)(labelled.groups)
     turns = turns_of(labelled.groups, credits, labelled.tiers)
     shares = gradient_shares(turns)
@@ -87,6 +91,7 @@ def directions_of(
     parts = {name: _flat([credit.parts[name] for credit in credits]) for name in _common_parts(credits)}
     names = np.array(turns.tier, dtype=np.str_)
     flips = _flips(labelled, spec, list(intended))
+    compared = any(len(group.outcomes) > 1 for group in labelled.groups)
     rows = []
     for tier, sign in intended.items():
         here = names == tier
@@ -102,7 +107,9 @@ def directions_of(
                 int(here.sum()),
                 own,
                 outcome,
-                _mean_interval(turns, weights, here, labelled.tasks, seed, level, num_resamples),
+                _mean_interval(turns, weights, here, labelled.tasks, seed, level, num_resamples)
+                if compared
+                else Interval(None, None, None, level, 0, "no task was tried twice: nothing to compare"),
                 flip,
                 at_flip,
                 flip_weight(own, outcome),

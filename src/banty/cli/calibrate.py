@@ -49,7 +49,7 @@ def calibrate(
     pin: Annotated[list[str] | None, typer.Option(help="A tier that keeps its value.")] = None,
     constant: Annotated[str | None, typer.Option(help="A tier in every rollout: keep its value, or zero it.")] = None,
     hold_out: Annotated[bool, typer.Option(help="Move values on half of the tasks, and check on the rest.")] = True,
-    seed: Annotated[int, typer.Option(help="Seed of the halves and of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the halves and of the bootstrap.")] = 0,
     out: Annotated[str, typer.Option(help="Folder for the new file, the diff and the page; none if not given.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")] = False,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Run the Python files that are named.")] = False,

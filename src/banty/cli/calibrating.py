@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from banty.calibrate import Scoring
-from banty.cli.inspection import taskset_of_run
+from banty.cli.labelling import labelling_of, recipe_of
 from banty.cli.rewards import load_predicate
 from banty.credit import CreditSpec, GroupRewards
 from banty.errors import InputError
-from banty.interop import GOLDEN, read_golden
+from banty.interop import GOLDEN
 from banty.records import Group
 from banty.rollout import group_rollouts, stored_rollouts
-from banty.rubrics import Labeller, RewardFile, label_rollout, read_reward_file, with_functions
-from banty.runs import RunFolder, from_mapping, with_overrides
+from banty.rubrics import RewardFile, read_reward_file, with_functions
+from banty.runs import from_mapping, with_overrides
 from banty.train.recipe import RewardsBlock, TrainBlock
 from banty.train.rewards import FOLDER
 from banty.train.rl import shaped_rewards
@@ -48,7 +48,7 @@ def read_stored(folder: Path, rewards: str, estimator: str, settings: Sequence[s
     if not groups:
         raise InputError(f"{folder} holds no rollouts; its store is empty. Name a run that has finished a step")
     check_finite(groups)
-    recipe, home = _recipe_of(folder)
+    recipe, home = recipe_of(folder)
     block = recipe.get("rewards")
     weight = from_mapping(RewardsBlock, block, "recipe.json").weight if isinstance(block, dict) else 1.0
     rewards_in = _rewards_in(recipe)
@@ -56,20 +56,12 @@ def read_stored(folder: Path, rewards: str, estimator: str, settings: Sequence[s
         read_reward_file(rewards or _in_force(home)), functools.partial(load_predicate, allow_code=allow_code)
     )
     credit, notes = _credit(recipe, estimator, settings)
-    golden_file = next((place / GOLDEN for place in (folder, home) if (place / GOLDEN).is_file()), None)
-    if golden_file is not None:
-        golden = read_golden(golden_file)
-        missing = sorted({group.task.id for group in groups} - set(golden))
+    labelling = labelling_of(folder, allow_code)
+    notes += [labelling.note] if labelling.note else []
+    if labelling.golden is not None:
+        missing = sorted({group.task.id for group in groups} - set(labelling.golden))
         notes += [f"{GOLDEN} names no calls for {len(missing)} tasks, such as {missing[0]}"] if missing else []
-        scoring = Scoring(
-            lambda given: lambda rollout: label_rollout(rollout, golden.get(rollout.task.id), given), rewards_in, weight
-        )
-    elif recipe and recipe.get("kind") != "import":
-        taskset = taskset_of_run(home, allow_code)
-        scoring = Scoring(lambda given: Labeller(taskset, given), rewards_in, weight)
-    else:
-        notes.append(f"nobody knows the golden calls: there is no {GOLDEN}, so tiers that need them never come up")
-        scoring = Scoring(lambda given: lambda rollout: label_rollout(rollout, None, given), rewards_in, weight)
+    scoring = Scoring(labelling.labels, rewards_in, weight)
     if all(len(group.scored) < 2 for group in groups):
         notes.append(
             "every task was tried once: correlations within tasks and advantages compare several rollouts of one task"
@@ -94,14 +86,6 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
         return [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
-
-
-def _recipe_of(folder: Path) -> tuple[Mapping[str, Any], Path]:
-    """The recipe that belongs to a folder, and where it lies: for a store inside a run, the run. Empty for none."""
-    for home in (folder, folder.resolve().parent):
-        if (home / "recipe.json").is_file() and (home / "manifest.json").is_file():
-            return RunFolder.open(home).read_json("recipe.json"), home
-    return {}, folder
 
 
 def _in_force(home: Path) -> str | Path:

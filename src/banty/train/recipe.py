@@ -120,7 +120,9 @@ class TrainBlock:
                 "pay it; set how many tokens before train.max_tokens it begins"
             )
         if self.rollouts_per_task < 2:
-            raise InputError("train.rollouts_per_task is 1; a leave-one-out baseline needs at least 2 in a group")
+            raise InputError(
+                "train.rollouts_per_task is 1; rollouts are credited against others of one task: take 2 or more"
+            )
         batch = self.tasks_per_step * self.rollouts_per_task
         if self.minibatches > batch:
             raise InputError(
