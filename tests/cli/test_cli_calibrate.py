@@ -218,11 +218,6 @@ def test_the_folder_of_the_hand_made_groups_reads_back(tmp_path: Path) -> None:
     }
 
 
-def test_a_seed_below_zero_is_refused(evaluation: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="seed is -1; it takes a whole number from 0"):
-        banty("calibrate", str(evaluation), "--seed", "-1", "--out", str(tmp_path / "out"))
-    assert not (tmp_path / "out").exists()
-
 
 def test_an_outcome_without_a_finite_reward_is_refused_by_name(tmp_path: Path) -> None:
     spoilt = [by_hand.rollout([by_hand.turn(0)], True, reward=float("nan")), by_hand.rollout([], False, trial=1)]
