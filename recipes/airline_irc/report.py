@@ -123,7 +123,7 @@ def _directions(runs: Path, base: Path) -> dict[str, Any]:
     for name, (whose, rewards, estimator) in SCORED.items():
         folder = base if whose == "base" else runs / whose / "seed-0" / "eval-after"
         command = [sys.executable, "-c", "from banty.cli import main; main()", "calibrate", str(folder)]
-        command += ["--rewards", rewards, "--estimator", estimator, "--json"]
+        command += ["--rewards", rewards, "--credit", estimator, "--json"]
         told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         keys = ("tier", "intended", "turns", "own", "outcome", "mean", "flip", "dead", "share", "mismatch")
         found[name] = {

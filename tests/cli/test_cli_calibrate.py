@@ -89,9 +89,9 @@ def test_what_out_writes(evaluation: Path, tmp_path: Path) -> None:
 
 
 def test_estimators_and_their_options_are_chosen(evaluation: Path) -> None:
-    data = as_json(str(evaluation), "--estimator", "mt_grpo", "--set", "credit.variant=additive")
+    data = as_json(str(evaluation), "--credit", "mt_grpo,variant=additive")
     assert (data["credit"]["estimator"], data["credit"]["variant"]) == ("mt_grpo", "additive")
-    told = banty("calibrate", str(evaluation), "--estimator", "rloo").output
+    told = banty("calibrate", str(evaluation), "--credit", "rloo").output
     assert "rloo heeds the outcome alone" in told
 
 
@@ -160,10 +160,10 @@ def test_one_try_a_task_is_noted(tmp_path: Path) -> None:
         (["--pin", "reed"], "no tier 'reed' to pin"),
         (["--alpha", "-1"], "--alpha is -1.0; it takes a number from 0 to 100"),
         (["--constant", "drop"], "--constant is 'drop'; it takes keep or zero"),
-        (["--estimator", "gpro"], "credit.estimator is 'gpro'"),
-        (["--set", "gamma=1"], "--set 'gamma=1' is not credit.KEY=VALUE"),
-        (["--estimator", "grpo", "--set", "credit.gamma=0.5"], "grpo does not heed it"),
-        (["--estimator", "hybrid", "--set", "credit.gamma=2"], "credit.gamma is 2"),
+        (["--credit", "gpro"], "credit.estimator is 'gpro'"),
+        (["--credit", "hybrid,gamma"], "--credit"),
+        (["--credit", "grpo,gamma=0.5"], "grpo does not heed it"),
+        (["--credit", "hybrid,gamma=2"], "credit.gamma is 2"),
     ],
 )
 def test_options_that_cannot_work_are_refused(evaluation: Path, tmp_path: Path, words: list[str], told: str) -> None:
@@ -216,7 +216,6 @@ def test_the_folder_of_the_hand_made_groups_reads_back(tmp_path: Path) -> None:
     assert {row["tier"]: row["turns"] > 0 for row in data["tiers"]} == {
         name: name == "message" for name in read_reward_file("irc").tiers
     }
-
 
 
 def test_an_outcome_without_a_finite_reward_is_refused_by_name(tmp_path: Path) -> None:

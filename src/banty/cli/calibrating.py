@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from banty.calibrate import Scoring
+from banty.cli.choices import credit_of
 from banty.cli.labelling import labelling_of, recipe_of
 from banty.cli.rewards import load_predicate
 from banty.credit import CreditSpec, GroupRewards
@@ -19,7 +20,7 @@ from banty.interop import GOLDEN
 from banty.records import Group
 from banty.rollout import group_rollouts, stored_rollouts
 from banty.rubrics import RewardFile, read_reward_file, with_functions
-from banty.runs import from_mapping, with_overrides
+from banty.runs import from_mapping
 from banty.train.recipe import RewardsBlock, TrainBlock
 from banty.train.rewards import FOLDER
 from banty.train.rl import shaped_rewards
@@ -41,7 +42,7 @@ class Stored:
     notes: tuple[str, ...]
 
 
-def read_stored(folder: Path, rewards: str, estimator: str, settings: Sequence[str], allow_code: bool) -> Stored:
+def read_stored(folder: Path, rewards: str, credit: str, allow_code: bool) -> Stored:
     """What is in `folder`. Raises InputError for one without rollouts, for a damaged golden.json, and for whatever of
     the options cannot work."""
     groups = group_rollouts(stored_rollouts(folder))
@@ -55,7 +56,7 @@ def read_stored(folder: Path, rewards: str, estimator: str, settings: Sequence[s
     file = with_functions(
         read_reward_file(rewards or _in_force(home)), functools.partial(load_predicate, allow_code=allow_code)
     )
-    credit, notes = _credit(recipe, estimator, settings)
+    spec, notes = _credit(recipe, credit)
     labelling = labelling_of(folder, allow_code)
     notes += [labelling.note] if labelling.note else []
     if labelling.golden is not None:
@@ -66,7 +67,7 @@ def read_stored(folder: Path, rewards: str, estimator: str, settings: Sequence[s
         notes.append(
             "every task was tried once: correlations within tasks and advantages compare several rollouts of one task"
         )
-    return Stored(groups, scoring, file, credit, read_history(home), tuple(notes))
+    return Stored(groups, scoring, file, spec, read_history(home), tuple(notes))
 
 
 def _rewards_in(recipe: Mapping[str, Any]) -> Callable[[Group], GroupRewards]:
@@ -94,25 +95,20 @@ def _in_force(home: Path) -> str | Path:
     return files[-1] if files else DEFAULT_REWARDS
 
 
-def _credit(recipe: Mapping[str, Any], estimator: str, settings: Sequence[str]) -> tuple[CreditSpec, list[str]]:
-    for setting in settings:
-        if not setting.startswith("credit."):
-            raise InputError(f"--set {setting!r} is not credit.KEY=VALUE, such as credit.gamma=0.95")
+def _credit(recipe: Mapping[str, Any], wanted: str) -> tuple[CreditSpec, list[str]]:
     of_run = recipe.get("credit")
-    if estimator:
-        tables: dict[str, Any] = {"estimator": estimator}
+    if wanted:
+        spec = credit_of(wanted)
     elif isinstance(of_run, dict):
-        tables = {name: value for name, value in of_run.items() if value is not None}
+        spec = from_mapping(CreditSpec, {name: value for name, value in of_run.items() if value is not None}, "credit")
+        spec.check()
     else:
-        tables = {"estimator": DEFAULT_CREDIT.estimator}
-    chosen = with_overrides({"credit": tables}, settings)["credit"]
-    spec = from_mapping(CreditSpec, chosen, "credit")
-    spec.check()
+        spec = DEFAULT_CREDIT
     notes = []
     if not spec.heeds_turns:
         notes.append(
             f"{spec.estimator} heeds the outcome alone, so that no reward file changes an advantage; see what would "
-            "happen under another with --estimator hybrid"
+            "happen under another with --credit hybrid"
         )
     return spec, notes
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from banty.cli.choices import credit_of
 from banty.cli.inspection import expert_of_run, lapses_of
 from banty.cli.labelling import Label, labelling_of
 from banty.cli.plain import plain, visible
@@ -28,7 +29,6 @@ from banty.microscope import Decode, Lens, Look, TurnCredit, TurnLook, look, nea
 from banty.models.habits import START_ID, HabitWeights
 from banty.records import Expert, Rollout
 from banty.rubrics import RewardFile, TurnLabel, read_reward_file, rewarded, with_functions
-from banty.runs import from_mapping, toml_value
 from banty.train.recipe import TrainBlock
 from banty.train.rewards import FIRST
 
@@ -39,26 +39,12 @@ BESIDE = (CreditSpec(), CreditSpec(estimator="hybrid"))
 """What the run's own estimator is shown beside: the first of these that it is not."""
 
 
-def spec_of(text: str) -> CreditSpec:
-    """The estimator a person typed: `NAME`, or `NAME,OPTION=VALUE,...` as in a recipe's `[credit]`."""
-    name, *options = (part.strip() for part in text.split(","))
-    given: dict[str, Any] = {"estimator": name}
-    for option in options:
-        key, equals, value = option.partition("=")
-        if not equals or not key:
-            raise InputError(f"--credit {text!r}: {option!r} is not OPTION=VALUE, such as hybrid,gamma=0.8")
-        given[key.strip()] = toml_value(value.strip())
-    spec = from_mapping(CreditSpec, given, f"--credit {text}")
-    spec.check()
-    return spec
-
-
 def specs_of(texts: Sequence[str], own: CreditSpec | None) -> tuple[CreditSpec, ...]:
     """The estimators typed, or the run's own and one beside it."""
     if len(texts) > MOST:
         raise InputError(f"--credit is given {len(texts)} times; {MOST} estimators are shown side by side")
     if texts:
-        return tuple(map(spec_of, texts))
+        return tuple(map(credit_of, texts))
     return BESIDE if own is None else (own, next(each for each in BESIDE if each != own))
 
 
