@@ -4,8 +4,9 @@
     PYTHONPATH=. python benchmarks/plan_error.py run         # runs what was predicted, and prints the errors
 
 Each recipe is `recipes/demo.toml` with something changed. A prediction and a run are processes of their own, on two
-threads: left to measure for themselves, they may settle on different numbers. A run does `--steps` steps; its step time is the median of all but the first, which builds
-kernels, beside the range; its memory the process's peak. An error is (predicted - real) / real.
+threads: left to measure for themselves, they may settle on different numbers. A run does `--steps` steps; its step time
+is the median of all but the first, which builds kernels, beside the range; its memory the process's peak. An error is
+(predicted - real) / real.
 """
 
 from __future__ import annotations
