@@ -74,6 +74,7 @@ _PLANS: Mapping[str, Sequence[tuple[float, Plan]]] = {
     ),
 }
 _SECOND_REQUEST = 0.25
+_ASKED = {"out_of_scope": "other"}  # what is out of scope is for the agent to find out
 _MOST_DRAWS = 1000
 
 
@@ -157,6 +158,10 @@ class GeneratedTasks(AirlineTasks):
 
     def expert(self) -> Expert:
         return AIRLINE_EXPERT
+
+    def public(self, data: GeneratedCase) -> Mapping[str, JSON]:
+        """What the customer asks for, as they will say themselves; never whether they get it."""
+        return {"intents": [_ASKED.get(request.intent, request.intent) for request in data.scenario.requests]}
 
     def golden(self, task: Task) -> tuple[ToolCall, ...]:
         return golden_calls(task.data.scenario)
