@@ -89,9 +89,11 @@ def resolution(noise: EvaluationNoise, *, alpha: float = 0.05, power: float = 0.
         return detectable_effect(error, freedom, alpha=alpha, power=power) if error and freedom > 0 else None
 
     freedom, twice = noise.num_tasks - 1, math.sqrt(2.0)
+    # Draws are a part of the whole; where they seem to be more, the two are within the noise of their own estimates.
+    drawn = [error for error in (noise.trial_error, noise.error) if error is not None and noise.trial_error is not None]
     return Resolution(
         fixed=found(noise.error, freedom),
-        paired=found(twice * noise.trial_error if noise.trial_error is not None else None, freedom),
+        paired=found(twice * min(drawn) if drawn else None, freedom),
         unpaired=found(twice * noise.error if noise.error is not None else None, 2 * freedom),
     )
 

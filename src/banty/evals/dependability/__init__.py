@@ -1,7 +1,8 @@
 """The dependability card: one measured policy, from one or more evaluations of it, with everything it rests on."""
 
 from banty.evals.dependability.audit import Audit, read_audit
-from banty.evals.dependability.build import FORMAT, Price, dependability_card
+from banty.evals.dependability.build import FORMAT, dependability_card
+from banty.evals.dependability.costs import Price
 from banty.evals.dependability.facts import TaskFacts, facts_of
 from banty.evals.dependability.results import Result, User, read_results, users_of
 

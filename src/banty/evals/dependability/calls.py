@@ -9,7 +9,7 @@ from typing import Any
 from banty.evals.dependability.facts import TaskFacts, intents_of
 from banty.evals.dependability.figures import ratio, share
 from banty.evals.dependability.results import User, task_place
-from banty.evals.dependability.success import success_json
+from banty.evals.dependability.success import hardest, success_json
 from banty.records import CallResult, Rollout
 
 NO_TOOL = "(no such tool, or none that could be read)"
@@ -79,15 +79,13 @@ def intents_json(user: User, places: Sequence[str], facts: TaskFacts) -> dict[st
         members = [one for one in user.scored if task_place(one.task.id) in set(inside)]
         calls = [call for one in members for call in calls_of(one)]
         found = success_json(user, inside)
-        most = max(found["pass_hat"], key=int, default="")
         rows.append(
             {
                 "name": kind,
                 "num_tasks": len(inside),
                 "num_episodes": len(members),
                 "success": found["success"],
-                "k": int(most or 0),
-                "pass_hat_k": found["pass_hat"].get(most),
+                **hardest(found),
                 "turns_per_episode": ratio(sum(len(one.agent_turns) for one in members), len(members)),
                 "calls_per_episode": ratio(len(calls), len(members)),
                 "error_share": ratio(sum(bool(call.error) for call in calls), len(calls)),

@@ -41,6 +41,12 @@ def success_json(user: User, places: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def hardest(found: Mapping[str, Any]) -> dict[str, Any]:
+    """pass^k of the largest k there is; success itself where that is 1, and None where no task was scored."""
+    most = max(map(int, found["pass_hat"]), default=0)
+    return {"k": most, "pass_hat_k": found["pass_hat"][str(most)] if most > 1 else found["success"] if most else None}
+
+
 def noise_json(user: User, places: Sequence[str]) -> dict[str, Any]:
     """The measured noise of this evaluation and what it could resolve; the replicates' spread where there are any."""
     replicates = [_aligned(result, places) for result in user.results]
@@ -68,9 +74,7 @@ def strata_json(user: User, places: Sequence[str], facts: TaskFacts) -> dict[str
         if inside:
             found = success_json(user, inside)
             idle: list[Trials] = [[facts.do_nothing.get(place)] for place in inside]
-            most = max(found["pass_hat"], key=int, default="")
-            row = {"name": name, "num_tasks": len(inside), "success": found["success"], "k": int(most or 0)}
-            row["pass_hat_k"] = found["pass_hat"].get(most)
+            row = {"name": name, "num_tasks": len(inside), "success": found["success"], **hardest(found)}
             row["do_nothing"] = interval_json(clustered_interval(idle, method="wilson"))
             rows.append(row)
     return {"known": True, "why_not": "", "rows": rows}
