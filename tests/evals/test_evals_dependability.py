@@ -26,6 +26,7 @@ from banty.evals.dependability import (
     read_results,
 )
 from banty.records import Habit, Rollout
+from banty.report.dependability import dependability_page
 from banty.runs.folder import write_json
 from banty.stats import ratio_interval, seed_interval
 
@@ -230,6 +231,29 @@ def test_cost_from_a_card_has_no_interval(tmp_path: Path) -> None:
     assert "no interval" in row["method"]
 
 
+@pytest.mark.parametrize("value", [None, "x", 3, [], {}, [1], {"a": [None]}, 1e400])
+def test_a_damaged_card_is_refused_or_read_as_far_as_it_goes(tmp_path: Path, value: object) -> None:
+    folder = made.write(tmp_path / "a", made.episodes([[1, 0], [1, 1]]), stored=False)
+    whole = json.loads((folder / "card.json").read_text())
+    places = [(name,) for name in whole] + [("identity", name) for name in whole["identity"]]
+    places += [("tasks", 0, name) for name in whole["tasks"][0]] + [("cost", name) for name in whole["cost"]]
+    num_refused = 0
+    for place in places:
+        data = json.loads(json.dumps(whole))
+        inside = data
+        for step in place[:-1]:
+            inside = inside[step]
+        inside[place[-1]] = value
+        (folder / "card.json").write_text(json.dumps(data))
+        try:
+            card = dependability_card(read_results([folder]), NOBODY, prices=[Price("there", 1.0, 2.0)])
+        except InputError:
+            num_refused += 1
+        else:
+            assert dependability_page(json.loads(json.dumps(card))), place
+    assert 0 < num_refused < len(places)
+
+
 AUDIT = {
     "format": "banty-audit-1",
     "may_be_called_held_out": True,
@@ -306,7 +330,7 @@ def test_tasks_are_made_again_to_tell_writes_apart(tmp_path: Path) -> None:
     tasks = [taskset.task("test", index, 0) for index in range(20)]
     assert list(facts.writes.values()) == [bool(task.data.scenario.writes) for task in tasks]
     assert len(facts.do_nothing) == 20
-    assert facts.intents["airline/mini:test:0"] == tuple(tasks[0].public["intents"])  # type: ignore[arg-type]
+    assert facts.intents["airline/mini:test:0"] == tuple(tasks[0].public["intents"])
     (user,) = dependability_card([result], facts)["users"]
     rows = {row["name"]: row for row in user["strata"]["rows"]}
     assert rows["write"]["num_tasks"] == sum(facts.writes.values())

@@ -72,10 +72,13 @@ def test_replicates_and_users(tmp_path: Path) -> None:
 def test_several_users_of_one_evaluation(tmp_path: Path) -> None:
     for name, successes in (("kind", SOME), ("cross", OTHER)):
         made.write(tmp_path / "many" / f"user-{name}", made.episodes(successes), made.identity(roles={"user": name}))
-    rows = [{"name": name, "version": "1", "temperature": 0.0, "folder": f"user-{name}"} for name in ("kind", "cross")]
+    rows = [{"name": name, "version": "v9", "temperature": 0.5, "folder": f"user-{name}"} for name in ("kind", "cross")]
     write_json(tmp_path / "many" / "users.json", {"format": "banty-users-1", "users": rows})
     users = users_of(read_results([tmp_path / "many"]))
-    assert [user.name for user in users] == ["kind", "cross"]
+    assert [(user.name, user.version, user.temperature) for user in users] == [
+        ("kind", "v9", 0.5),
+        ("cross", "v9", 0.5),
+    ]
     for damaged, said in (
         ({"format": "banty-users-2", "users": rows}, "is no list of users"),
         ({"format": "banty-users-1", "users": []}, "is no list of users"),

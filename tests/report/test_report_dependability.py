@@ -122,6 +122,8 @@ def test_a_card_survives_its_file(tmp_path: Path) -> None:
     assert dependability_page(again) == dependability_page(card)
 
 
-@pytest.mark.parametrize(("value", "said"), [(1.234, "$1.23"), (0.0123, "$0.012"), (0.0, "$0.00"), (None, "–")])
+@pytest.mark.parametrize(
+    ("value", "said"), [(1.234, "$1.23"), (0.0123, "$0.012"), (0.0, "$0.00"), (5.94e-6, "$0.0000059"), (None, "–")]
+)
 def test_money(value: float | None, said: str) -> None:
     assert money(value) == said

@@ -89,7 +89,7 @@ def test_replicates_by_hand() -> None:
     found = replicate_noise(replicates)
     errors = [evaluation_noise(one).trial_error for one in replicates]
     drawn = math.sqrt(sum((error or 0.0) ** 2 for error in errors) / 3)
-    deviation = np.std([0.75, 0.25, 0.75], ddof=1)
+    deviation = float(np.std([0.75, 0.25, 0.75], ddof=1))
     assert found.num_replicates == 3
     assert found.deviation == pytest.approx(deviation)
     assert found.drawn == pytest.approx(drawn)

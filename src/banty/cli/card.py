@@ -105,7 +105,7 @@ def _price(text: str) -> Price:
 def _audit(given: str, results: Sequence[Result]) -> Audit | None:
     """The audit that was named, or the one beside a result. Raises InputError where results bring different ones."""
     if given:
-        return read_audit(Path(given))
+        return read_audit(Path(given) / AUDIT if Path(given).is_dir() else Path(given))
     places = [result.place if result.place.is_dir() else result.place.parent for result in results]
     found = {one.sha256: one for place in places if (place / AUDIT).is_file() for one in [read_audit(place / AUDIT)]}
     if len(found) > 1:

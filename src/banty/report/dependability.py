@@ -22,6 +22,7 @@ from banty.report.page import BEGINNING, Tile, template_of
 from banty.report.plots import Mark, interval_strip, scale_strip
 from banty.report.results import Sheet, Side, StripRow
 from banty.report.wording import MISSING, finite, interval, number, table
+from banty.stats.paired import FEWEST_SEEDS
 
 STYLES = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8")
 _MOST_USERS = len(STYLES)
@@ -83,12 +84,11 @@ def card_headline(data: Mapping[str, Any]) -> str:
     told = []
     for user in users:
         most = max(table(user.get("pass_hat")), key=int, default="1")
-        last = _pass_of(user, f"pass^{most}")
-        whose = f" with {user.get('name')}" if len(users) > 1 else ""
-        also = f", and in all of {most} trials {interval(last, 2)}" if most != "1" else ""
-        told.append(f"{interval(_success_of(user), 2)}{whose}{also}")
+        whose = f" with the user {user.get('name')}" if len(users) > 1 else ""
+        also = f", pass^{most} {interval(_pass_of(user, f'pass^{most}'), 2)}" if most != "1" else ""
+        told.append(f"{interval(_success_of(user), 2)}{also}{whose}")
     return (
-        f"{subject.get('policy')} succeeds in {'; '.join(told)} on {subject.get('num_tasks')} {what}"
+        f"{subject.get('policy')}: success {'; '.join(told)}; on {subject.get('num_tasks')} {what}"
         f"{subject.get('split')} tasks of {subject.get('env')} (grader {subject.get('grader')}). "
         f"{audit.get('sentence')}"
     )
@@ -233,10 +233,11 @@ def _replicate_words(users: Sequence[Mapping[str, Any]]) -> str:
             "One evaluation a user: the intervals, clustered by task, are about these very weights, over other tasks "
             "of the kind. They do not say what another training seed would have learned."
         )
+    few = any((finite(user.get("num_replicates")) or 0) < FEWEST_SEEDS for user in users)
     return (
         "Intervals by task are about these checkpoints, over other tasks of the kind. Those over replicates are t "
         "intervals over whole evaluations: with checkpoints they speak of the method, with repetitions of the draws "
-        "alone."
+        f"alone.{f' Fewer than {FEWEST_SEEDS} replicates carry no verdict about a method.' if few else ''}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from banty.report.results import Sheet
 from banty.report.wording import MISSING, count, finite, interval, number, seconds, table
 
 Users = Sequence[Mapping[str, Any]]
+TRIALS = " (k\u00a0=\u00a0{})"
 
 
 def percent(value: Any) -> str:
@@ -44,6 +46,10 @@ def noise_rows(users: Users) -> Sheet:
 
         return words
 
+    def p_value(user: Mapping[str, Any]) -> str:
+        found = finite(table(table(user.get("noise")).get("replicates")).get("p_value"))
+        return "below 0.001" if found is not None and found < 0.001 else number(found)
+
     def needed(user: Mapping[str, Any]) -> str:
         return count(table(user.get("noise")).get("tasks_needed"))
 
@@ -63,7 +69,7 @@ def noise_rows(users: Users) -> Sheet:
             ("standard deviation between replicates", of("deviation", "replicates")),
             ("what draws alone would put between them", of("drawn", "replicates")),
             ("beyond draws", of("excess", "replicates")),
-            ("p-value that draws are all there is", of("p_value", "replicates")),
+            ("p-value that draws are all there is", p_value),
         ],
     )
 
@@ -79,7 +85,7 @@ def strata_rows(users: Users) -> Sheet:
                     f"{user.get('name')}: {row.get('name')}" if len(users) > 1 else str(row.get("name")),
                     count(row.get("num_tasks")),
                     interval(table(row.get("success")).get("by_task")),
-                    f"{interval(table(row.get('pass_hat_k')).get('by_task'))} (k = {k})",
+                    f"{interval(table(row.get('pass_hat_k')).get('by_task'))}{TRIALS.format(k)}",
                     interval(row.get("do_nothing")),
                 )
             )
@@ -153,7 +159,7 @@ def intent_rows(user: Mapping[str, Any]) -> Sheet:
             count(row.get("num_tasks")),
             count(row.get("num_episodes")) if row.get("num_episodes") else MISSING,
             interval(table(row.get("success")).get("by_task")),
-            f"{interval(table(row.get('pass_hat_k')).get('by_task'))} (k = {number(row.get('k'), 0)})",
+            f"{interval(table(row.get('pass_hat_k')).get('by_task'))}{TRIALS.format(number(row.get('k'), 0))}",
             number(row.get("turns_per_episode"), 1),
             number(row.get("calls_per_episode"), 1),
             percent(row.get("error_share")),
@@ -219,17 +225,18 @@ def price_rows(users: Users) -> Sheet:
             terms = table(row.get("price"))
             name = f"{user.get('name')}: {row.get('name')}" if len(users) > 1 else str(row.get("name"))
             price = f"${terms['prompt']:g} and ${terms['sampled']:g}" if terms else "as paid"
-            rows.append((name, price, money(row.get("per_episode")), money_interval(row), str(row.get("method"))))
-    columns = ("price", "per million prompt and sampled tokens", "an episode", "a solved task", "")
+            rows.append((name, money_interval(row), money(row.get("per_episode")), price, str(row.get("method"))))
+    columns = ("price", "a solved task", "an episode", "per million prompt and sampled tokens", "interval")
     return Sheet(columns, tuple(rows))
 
 
 def money(value: Any) -> str:
-    """Dollars with as many digits as they need: 1.20, 0.034, 0.00005."""
+    """Dollars with as many digits as they need: 1.20, 0.034, 0.000050."""
     found = finite(value)
     if found is None:
         return MISSING
-    return f"${found:.2f}" if found >= 0.1 or found == 0.0 else f"${found:.2g}"
+    digits = 2 if found >= 0.1 or found < 1e-12 else 1 - math.floor(math.log10(found))
+    return f"${found:.{digits}f}"
 
 
 def money_interval(data: Mapping[str, Any]) -> str:

@@ -136,6 +136,8 @@ def _notes(results: Sequence[Result], users: Sequence[User], facts: TaskFacts) -
     names = sorted({str(result.identity["policy"]) for result in results})
     if len(names) > 1:
         notes.append(f"{', '.join(names)} are taken for checkpoints of one method")
+    if any(name.startswith("habits") for name in names):
+        notes.append("A habit policy's tokens are its decisions: they and their price say nothing of a language model")
     weights = [{result.weights for result in user.results} for user in users]
     if any(one != weights[0] for one in weights):
         notes.append(

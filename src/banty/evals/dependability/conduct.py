@@ -79,7 +79,7 @@ def graders_json(user: User) -> dict[str, Any]:
     for one in both:
         by_task.setdefault(task_place(one.task.id), []).append(one)
     rows = []
-    for place, trials in by_task.items():
+    for trials in by_task.values():
         differing = [one for one in trials if _named(one) in GRADERS]
         if differing:
             passes = [sum(_verdicts(one)[at] == 1.0 for one in trials) for at in range(2)]
@@ -87,7 +87,7 @@ def graders_json(user: User) -> dict[str, Any]:
             public = dict(trials[0].task.public)
             rows.append(
                 {
-                    "task": str(public.get("task_id", place)),
+                    "task": str(public.get("task_id", trials[0].task.index)),
                     "num_trials": len(trials),
                     **dict(zip(GRADERS, passes, strict=True)),
                     "reasons": dict(reasons),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -71,7 +72,7 @@ def _from_cards(user: User, prices: Sequence[Price]) -> dict[str, Any]:
         cost = result.card.data.get("cost")
         for name in totals:
             value = cost.get(name) if isinstance(cost, Mapping) else None
-            totals[name] += value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0.0
+            totals[name] += value if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
         trials = [value for found in result.successes.values() for value in found]
         episodes += len(trials)
         solved += sum(value == 1.0 for value in trials)

@@ -27,7 +27,7 @@ Trials = Sequence[float | None]
 class Result:
     """One evaluation: its card, and its root rollouts where they are stored; `why_card` says why they are not used.
 
-    `recipe` is the folder's own, empty where there is none. `user` is the name it was given in a `users.json`.
+    `recipe` is the folder's own, empty where there is none. `user` is what a `users.json` says of its user.
     """
 
     place: Path
@@ -36,7 +36,7 @@ class Result:
     rollouts: tuple[Rollout, ...] | None = None
     why_card: str = ""
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    user: str = ""
+    user: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -113,7 +113,7 @@ def read_results(paths: Sequence[Path]) -> tuple[Result, ...]:
         raise InputError("name at least one evaluation, such as runs/eval-airline-mini-001")
     found: list[Result] = []
     for path in paths:
-        members = _users(path) if (path / USERS_FILE).is_file() else [(path, "")]
+        members = _users(path) if (path / USERS_FILE).is_file() else [(path, {})]
         found += [_read(place, user) for place, user in members]
     _check_together(found)
     return tuple(found)
@@ -129,20 +129,23 @@ def users_of(results: Sequence[Result]) -> tuple[User, ...]:
 
 def _user_of(result: Result) -> tuple[str, str, float | None]:
     identity, provenance = result.identity, _table(result.identity.get("provenance"))
+    params = _table(_table(identity.get("role_params")).get("user"))
     played_by = _table(identity.get("roles")).get("user")
-    temperature = _table(_table(identity.get("role_params")).get("user")).get("temperature")
-    name = result.user or played_by or provenance.get("user") or "no user named"
-    return str(name), str(provenance.get("user_version", "")), None if temperature is None else float(temperature)
+    name = result.user.get("name") or played_by or provenance.get("user") or "no user named"
+    version = result.user.get("version") or provenance.get("user_version", "")
+    temperature = result.user.get("temperature", params.get("temperature"))
+    known = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
+    return str(name), str(version), float(temperature) if known else None
 
 
-def _users(folder: Path) -> list[tuple[Path, str]]:
-    """The folders of an evaluation with several users, each with the user's name."""
+def _users(folder: Path) -> list[tuple[Path, Mapping[str, Any]]]:
+    """The folders of an evaluation with several users, each with what is said of its user."""
     file = folder / USERS_FILE
     data = _json(file, "a list of users")
     rows = data.get("users") if isinstance(data, dict) and data.get("format") == USERS_FORMAT else None
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{file} is no list of users: it takes the format {USERS_FORMAT!r} and at least one user")
-    members = []
+    members: list[tuple[Path, Mapping[str, Any]]] = []
     for row in rows:
         name, place = _table(row).get("name"), _table(row).get("folder")
         if not isinstance(name, str) or not isinstance(place, str) or not name or not place:
@@ -150,11 +153,11 @@ def _users(folder: Path) -> list[tuple[Path, str]]:
         inside = folder / place
         if not inside.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"{file} names {place!r}, which lies outside of it; name that folder yourself instead")
-        members.append((inside, name))
+        members.append((inside, row))
     return members
 
 
-def _read(path: Path, user: str) -> Result:
+def _read(path: Path, user: Mapping[str, Any]) -> Result:
     if not path.exists():
         raise InputError(f"{path} is not there; name an evaluation's folder or its card.json")
     file = path / "card.json" if path.is_dir() else path
@@ -223,6 +226,9 @@ def _check_card(card: Card, file: Path) -> None:
             )
     if not isinstance(tasks, list) or not tasks:
         raise InputError(f"{file} is a damaged result card: it names no task")
+    for name, kind in (*((name, str) for name in ("env", "split", "policy", "tasks_sha256")), ("seed", int)):
+        if not isinstance(card.data["identity"].get(name), kind):
+            raise InputError(f"{file} is a damaged result card: its {name} is {card.data['identity'].get(name)!r}")
     for name in ("provenance", "params", "limits", "roles", "role_params", "policy_details"):
         if not isinstance(card.data["identity"].get(name, {}), dict):
             raise InputError(f"{file} is a damaged result card: its {name} are no table")
