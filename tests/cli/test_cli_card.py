@@ -17,6 +17,7 @@ AUDIT = {
     "format": "banty-audit-1",
     "may_be_called_held_out": True,
     "sentence": "Nothing in these tasks is in the training tasks.",
+    "test": {"tasks_sha256": made.identity()["tasks_sha256"]},
     "overlaps": [],
 }
 
@@ -74,7 +75,8 @@ def test_a_checkpoint_more_is_a_replicate(measured: Path, tmp_path: Path) -> Non
 
 def test_the_audit_beside_a_result_or_named(measured: Path, tmp_path: Path) -> None:
     named = tmp_path / "named.json"
-    named.write_text(json.dumps(AUDIT))
+    sha256 = json.loads((measured / "card.json").read_text())["identity"]["tasks_sha256"]
+    named.write_text(json.dumps({**AUDIT, "test": {"tasks_sha256": sha256}}))
     done = run("card", measured, "--out", tmp_path / "a", "--audit", named)
     assert "on 8 held-out test tasks" in done.output.replace("\n", " ")
     one, two = (made.write(tmp_path / name, made.episodes(told)) for name, told in (("1", [[1]]), ("2", [[0]])))

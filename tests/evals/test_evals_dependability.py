@@ -200,7 +200,16 @@ def test_graders_and_why_they_differ(tmp_path: Path) -> None:
         {"semantic misses confirmed": 1},
         {"tau2 misses tau2_db": 1},
     ], "tau2_action was missed in a success of tau2's: it is for information"
+    assert found["verdicts"]["tau2"]["estimate"] == 0.5
     assert [(row["tau2"], row["semantic"], row["num_trials"]) for row in found["rows"]] == [(2, 1, 2), (0, 1, 2)]
+
+
+def test_the_outcome_s_own_words_on_why_graders_differ_go_first(tmp_path: Path) -> None:
+    words = "semantic passes and tau2 fails: the order of passengers; and more"
+    told = episode(0, 0, False, tau2=0.0, semantic=1.0)
+    told = dataclasses.replace(told, outcome=dataclasses.replace(told.outcome, reason=f"tau2: db; {words}"))
+    (row,) = card_of(tmp_path / "a", [told, episode(0, 1, True, tau2=1.0, semantic=1.0)])["graders"]["rows"]
+    assert row["reasons"] == {words: 1}
 
 
 def test_cost_per_solved_task_at_a_price(tmp_path: Path) -> None:
@@ -235,7 +244,7 @@ def test_cost_from_a_card_has_no_interval(tmp_path: Path) -> None:
 def test_a_damaged_card_is_refused_or_read_as_far_as_it_goes(tmp_path: Path, value: object) -> None:
     folder = made.write(tmp_path / "a", made.episodes([[1, 0], [1, 1]]), stored=False)
     whole = json.loads((folder / "card.json").read_text())
-    places = [(name,) for name in whole] + [("identity", name) for name in whole["identity"]]
+    places: list[tuple[Any, ...]] = [(name,) for name in whole] + [("identity", name) for name in whole["identity"]]
     places += [("tasks", 0, name) for name in whole["tasks"][0]] + [("cost", name) for name in whole["cost"]]
     num_refused = 0
     for place in places:
@@ -259,7 +268,7 @@ AUDIT = {
     "may_be_called_held_out": True,
     "sentence": "These tasks may be called held-out.",
     "train": {},
-    "test": {},
+    "test": {"tasks_sha256": made.identity()["tasks_sha256"]},
     "overlaps": [],
 }
 
@@ -275,13 +284,13 @@ def test_the_audit_s_sentence_and_nothing_without_one(tmp_path: Path) -> None:
     found = audited(tmp_path / "a")
     assert (found["audited"], found["may_be_called_held_out"]) == (True, True)
     assert found["sentence"] == AUDIT["sentence"]
-    sha256 = made.identity()["tasks_sha256"]
-    assert audited(tmp_path / "b", test={"tasks_sha256": sha256})["audited"]
+    assert audited(tmp_path / "b", test={"sha256": made.identity()["tasks_sha256"]})["audited"]
     refused = audited(tmp_path / "c", may_be_called_held_out=False, sentence="The test set is the training set.")
     assert (refused["audited"], refused["may_be_called_held_out"]) == (True, False)
-    other = audited(tmp_path / "d", test={"tasks_sha256": "f" * 64})
-    assert not other["audited"]
-    assert "about other tasks" in other["sentence"]
+    for at, test in enumerate(({"tasks_sha256": "f" * 64}, {}, None, {"sha256": ["f"]})):
+        other = audited(tmp_path / f"d{at}", test=test)
+        assert not other["audited"]
+        assert "does not name them" in other["sentence"]
     card = dependability_card(read_results([tmp_path / "a"]), NOBODY)
     assert card["audit"]["sentence"].startswith("Not audited")
     assert "held-out" not in json.dumps(card).lower()

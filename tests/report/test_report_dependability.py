@@ -116,6 +116,12 @@ def test_replicates_have_rows_of_their_own(tmp_path: Path) -> None:
     assert "speak of the method" in check_harmless(dependability_page(card)).text
 
 
+def test_what_nothing_could_resolve_is_said(tmp_path: Path) -> None:
+    card = dependability_card(read_results([made.write(tmp_path / "a", made.episodes([[1], [0]]))]), FACTS)
+    assert card["users"][0]["noise"]["resolves"]["unpaired"] > 1.0
+    assert "none: more tasks" in check_harmless(dependability_page(card)).text
+
+
 def test_a_card_survives_its_file(tmp_path: Path) -> None:
     card = whole(tmp_path)
     again = json.loads(json.dumps(card))

@@ -42,7 +42,9 @@ def noise_rows(users: Users) -> Sheet:
             found = table(user.get("noise"))
             for key in inside:
                 found = table(found.get(key))
-            return number(found.get(name), digits)
+            # Two rates differ by 1 at most.
+            beyond = "resolves" in inside and (finite(found.get(name)) or 0.0) > 1.0
+            return "none: more tasks" if beyond else number(found.get(name), digits)
 
         return words
 

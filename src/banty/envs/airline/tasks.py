@@ -74,7 +74,6 @@ _PLANS: Mapping[str, Sequence[tuple[float, Plan]]] = {
     ),
 }
 _SECOND_REQUEST = 0.25
-_ASKED = {"out_of_scope": "other"}  # what is out of scope is for the agent to find out
 _MOST_DRAWS = 1000
 
 
@@ -161,7 +160,9 @@ class GeneratedTasks(AirlineTasks):
 
     def public(self, data: GeneratedCase) -> Mapping[str, JSON]:
         """What the customer asks for, as they will say themselves; never whether they get it."""
-        return {"intents": [_ASKED.get(request.intent, request.intent) for request in data.scenario.requests]}
+        # What is out of scope is for the agent to find out, so there the topic stands.
+        requests = data.scenario.requests
+        return {"intents": [one.detail if one.intent == "out_of_scope" else one.intent for one in requests]}
 
     def golden(self, task: Task) -> tuple[ToolCall, ...]:
         return golden_calls(task.data.scenario)

@@ -32,11 +32,10 @@ class Audit:
         return bool(self.data["may_be_called_held_out"])
 
     def is_about(self, hashes: set[str]) -> bool:
-        """False where it names the hash of its test tasks and it is none of these."""
+        """Whether its test tasks are those of one of these hashes: of a taskset's tasks, or of a task file."""
         test = self.data.get("test")
-        named = {test.get(name) for name in ("tasks_sha256", "sha256")} if isinstance(test, Mapping) else set()
-        named -= {None, ""}
-        return not named or bool(named & hashes)
+        named = [test.get(name) for name in ("tasks_sha256", "sha256")] if isinstance(test, Mapping) else []
+        return any(isinstance(one, str) and one in hashes for one in named)
 
 
 def read_audit(file: Path) -> Audit:
@@ -61,7 +60,7 @@ def audit_json(audit: Audit | None, hashes: set[str]) -> dict[str, JSON]:
     if audit is None:
         return {"audited": False, "may_be_called_held_out": False, "sentence": NOT_AUDITED}
     if not audit.is_about(hashes):
-        words = f"{NOT_AUDITED} The audit that was given is about other tasks."
+        words = f"{NOT_AUDITED} The audit that was given does not name them."
         return {"audited": False, "may_be_called_held_out": False, "sentence": words, "sha256": audit.sha256}
     overlaps = audit.data.get("overlaps")
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,9 @@ from banty.records import Rollout
 
 GRADERS = ("tau2", "semantic")
 """Components that are verdicts: the benchmark's grader, and ours."""
+
+_DISAGREES = re.compile(r"(?:tau2 passes and semantic|semantic passes and tau2) fails: .*", re.S)
+"""How an outcome begins to say why its graders disagree."""
 
 
 def habits_json(user: User, facts: TaskFacts) -> dict[str, Any]:
@@ -128,6 +132,10 @@ def _gates(rollouts: Sequence[Rollout], grader: str) -> set[str]:
 
 
 def _reason(rollout: Rollout, gates: Mapping[str, set[str]]) -> str:
+    """The outcome's own words about the two where it has any, else what the one that says failure missed."""
+    told = _DISAGREES.search(rollout.outcome.reason)
+    if told:
+        return told[0]
     stricter = GRADERS[1] if _named(rollout) == GRADERS[0] else GRADERS[0]
     missed = [name for name in rollout.outcome.components if name in gates[stricter] and _missed(rollout, name)]
     return f"{stricter} misses {', '.join(missed) or 'what no component names'}"
