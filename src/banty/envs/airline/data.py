@@ -179,6 +179,7 @@ def to_json(state: State) -> dict[str, Any]:
 
 
 _INSIDE = ("", "domains/airline", "tau2/domains/airline", "data/tau2/domains/airline")
+_DOMAINS = ("tasks.json", *(f"{inside}domains/*/tasks.json" for inside in ("", "tau2/", "data/tau2/")))
 _WORLDS: dict[Path, tuple[tuple[int, int], AirlineWorld]] = {}
 
 
@@ -188,8 +189,10 @@ def airline_folder(path: str | Path) -> Path:
     for inside in _INSIDE:
         if (root / inside / "db.json").is_file():
             return root / inside
+    others = sorted(place.parent.name for pattern in _DOMAINS for place in root.glob(pattern))
+    hint = f"; it has tasks of {', '.join(dict.fromkeys(others))}" if others else ""
     raise InputError(
-        f"no airline db.json in {root}. Give a tau2-bench checkout, its data folder, or the folder or file db.json; "
+        f"no airline db.json in {root}{hint}. Give a tau2-bench checkout, its data folder, or the folder or file db.json; "
         f"looked in {', '.join(str(root / inside) for inside in _INSIDE)}"
     )
 
@@ -209,7 +212,7 @@ def load_world(path: str | Path) -> AirlineWorld:
     raw = file.read_bytes()
     try:
         db = json.loads(raw)
-    except ValueError as wrong:
+    except (ValueError, RecursionError) as wrong:
         raise InputError(f"{file} is not whole JSON ({wrong}): it may be cut off, fetch it again") from wrong
     try:
         world = AirlineWorld.from_json(db, f"airline-{hashlib.sha256(raw).hexdigest()[:16]}")

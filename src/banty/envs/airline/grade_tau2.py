@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from banty.envs.airline.canonical import same_database
 from banty.envs.airline.data import AirlineWorld
@@ -24,11 +25,13 @@ EndedBy = Literal[
     "user_error",
     "infrastructure_error",
     "unexpected_error",
+    "context_window_exceeded",
 ]
 FINISHED = ("agent_stop", "user_stop")
 
 _COMPONENTS = {"DB": "db", "COMMUNICATE": "communicate", "ACTION": "action"}
 _JUDGED = ("ENV_ASSERTION", "NL_ASSERTION")
+_NO_MATTER = ("think",)  # a tool of tau-bench v1 that does nothing
 
 
 def gold_state(world: AirlineWorld, actions: Iterable[ToolCall]) -> State:
@@ -43,11 +46,27 @@ def gold_state(world: AirlineWorld, actions: Iterable[ToolCall]) -> State:
     return desk.state
 
 
+def failing_gold(world: AirlineWorld, task: Tau2Task) -> tuple[str, ...]:
+    """What goes wrong with a task's golden writes, or with golden calls of tools that the desk has not; empty if nothing.
+
+    The benchmark passes over such an action, and so over what its author wanted done. A read that fails is harmless.
+    """
+    desk = AirlineTools(world)
+    wrong = []
+    for action in task.actions:
+        succeeded, output = desk.execute(action.name, action.arguments)
+        known = action.name in AirlineTools.tools
+        if not succeeded and (action.name in WRITE_TOOLS or not (known or action.name in _NO_MATTER)):
+            wrong.append(f"{action.name}: {output.removeprefix('Error: ')[:200]}")
+    return tuple(wrong)
+
+
 def replayed_state(world: AirlineWorld, calls: Iterable[CallResult | ToolCall], *, strict: bool = False) -> State:
     """The database after the write calls of an episode, run again from a fresh start.
 
-    With `strict`, ReplayMismatch where a write that was recorded now answers otherwise (for errors: where it now
-    succeeds, or no longer does), as the reference has it unless lenient.
+    With `strict`, ReplayMismatch where a write that was recorded now answers otherwise, as the reference has it unless
+    lenient: answers that are JSON are compared as values, so 25 and 25.0 are equal. An error is compared with an error
+    without its words, since Python's and pydantic's own change with their versions.
     """
     desk = AirlineTools(world)
     for call in _made(calls):
@@ -105,7 +124,14 @@ def _made(calls: Iterable[CallResult | ToolCall]) -> Iterator[CallResult | ToolC
 
 
 def _differs(call: CallResult, output: str) -> bool:
-    return not call.error and call.output != output
+    return not call.error and call.output != output and _content(call.output) != _content(output)
+
+
+def _content(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _all_said(needles: Sequence[str], texts: Sequence[str]) -> bool:
