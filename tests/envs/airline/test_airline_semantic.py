@@ -10,7 +10,7 @@ import pytest
 from tests.envs.airline.players import DONE, READ, SHALL_I, Line, drawn, handmade, one, play, rate, request
 
 from banty.envs.airline.data import AirlineWorld
-from banty.envs.airline.rubric import is_told
+from banty.envs.airline.meaning import is_told
 from banty.envs.airline.tasks import GeneratedTasks
 from banty.envs.baselines import LinePolicy
 from banty.policies.scripted import FunctionPolicy

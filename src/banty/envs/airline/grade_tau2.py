@@ -109,7 +109,7 @@ def grade_tau2(
         database = same_database(replayed_state(world, calls, strict=strict), wanted)
     parts: dict[str, float | None] = {
         "db": float(database),
-        "communicate": float(_all_said(task.communicate, assistant_texts)),
+        "communicate": float(all(is_said(needle, assistant_texts) for needle in task.communicate)),
         "action": float(_all_done(task, list(_made(calls)))),
     }
     reward = float(all(parts[_COMPONENTS[basis]] for basis in task.reward_basis))
@@ -134,10 +134,9 @@ def _content(text: str) -> Any:
         return text
 
 
-def _all_said(needles: Sequence[str], texts: Sequence[str]) -> bool:
-    """Each in some one text, as a substring whatever the case, after commas are taken out of the text alone."""
-    plain = [text.lower().replace(",", "") for text in texts]
-    return all(any(needle.lower() in text for text in plain) for needle in needles)
+def is_said(needle: str, texts: Sequence[str]) -> bool:
+    """In some one text, as a substring whatever the case, after commas are taken out of the text alone."""
+    return any(needle.lower() in text.lower().replace(",", "") for text in texts)
 
 
 def _all_done(task: Tau2Task, calls: Sequence[CallResult | ToolCall]) -> bool:
