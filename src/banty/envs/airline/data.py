@@ -192,8 +192,8 @@ def airline_folder(path: str | Path) -> Path:
     others = sorted(place.parent.name for pattern in _DOMAINS for place in root.glob(pattern))
     hint = f"; it has tasks of {', '.join(dict.fromkeys(others))}" if others else ""
     raise InputError(
-        f"no airline db.json in {root}{hint}. Give a tau2-bench checkout, its data folder, or the folder or file db.json; "
-        f"looked in {', '.join(str(root / inside) for inside in _INSIDE)}"
+        f"no airline db.json in {root}{hint}. Give a tau2-bench checkout, its data folder, or the folder or file "
+        f"db.json; looked in {', '.join(str(root / inside) for inside in _INSIDE)}"
     )
 
 

@@ -47,7 +47,7 @@ def gold_state(world: AirlineWorld, actions: Iterable[ToolCall]) -> State:
 
 
 def failing_gold(world: AirlineWorld, task: Tau2Task) -> tuple[str, ...]:
-    """What goes wrong with a task's golden writes, or with golden calls of tools that the desk has not; empty if nothing.
+    """What goes wrong with a task's golden writes, and with golden calls of tools that the desk has not.
 
     The benchmark passes over such an action, and so over what its author wanted done. A read that fails is harmless.
     """
@@ -110,7 +110,7 @@ def grade_tau2(
     parts: dict[str, float | None] = {
         "db": float(database),
         "communicate": float(all(is_said(needle, assistant_texts) for needle in task.communicate)),
-        "action": float(_all_done(task, list(_made(calls)))),
+        "action": float(all(action_matches(task, calls))),
     }
     reward = float(all(parts[_COMPONENTS[basis]] for basis in task.reward_basis))
     return parts | {"reward": reward}
@@ -139,16 +139,15 @@ def is_said(needle: str, texts: Sequence[str]) -> bool:
     return any(needle.lower() in text.lower().replace(",", "") for text in texts)
 
 
-def _all_done(task: Tau2Task, calls: Sequence[CallResult | ToolCall]) -> bool:
-    """Each action among the calls, by name and by the arguments it names, or else all that the call has."""
-    for action, named in zip(task.actions, task.compare_args, strict=True):
-        for call in calls:
-            keys = call.arguments.keys() if named is None else named
-            wanted = {key: action.arguments[key] for key in keys if key in action.arguments}
-            if call.name == action.name and wanted == {
-                key: call.arguments[key] for key in keys if key in call.arguments
-            }:
-                break
-        else:
-            return False
-    return True
+def action_matches(task: Tau2Task, calls: Iterable[CallResult | ToolCall]) -> tuple[bool, ...]:
+    """For each golden action whether it is among the calls, by name and by the arguments it names, or else all that the
+    call has."""
+    made = list(_made(calls))
+    golden = zip(task.actions, task.compare_args, strict=True)
+    return tuple(any(_matches(call, action, named) for call in made) for action, named in golden)
+
+
+def _matches(call: CallResult | ToolCall, action: ToolCall, named: Sequence[str] | None) -> bool:
+    keys = call.arguments.keys() if named is None else named
+    wanted = {key: action.arguments[key] for key in keys if key in action.arguments}
+    return call.name == action.name and wanted == {key: call.arguments[key] for key in keys if key in call.arguments}

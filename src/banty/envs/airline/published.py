@@ -17,7 +17,7 @@ from banty.envs.airline.env import AirlineDesk, Preset, preset
 from banty.envs.airline.grade_tau2 import failing_gold
 from banty.envs.airline.rubric import Gold, Grade
 from banty.envs.airline.tasks import AirlineTasks, CustomerKind
-from banty.envs.airline.tau2tasks import Tau2Task, Tau2Tasks, load_tasks
+from banty.envs.airline.tau2tasks import SPLITS_FILE, Tau2Task, Tau2Tasks, load_tasks
 from banty.envs.tasksets import one_of
 from banty.errors import InputError
 from banty.records import JSON, Baselines, Env, Task, ToolCall
@@ -80,6 +80,29 @@ class PublishedTasks(AirlineTasks):
         self._guidelines = _guidelines(self._folder)
 
     @property
+    def world(self) -> AirlineWorld:
+        """The database that every episode begins with."""
+        return self._world
+
+    @property
+    def published(self) -> Tau2Tasks:
+        """The tasks as their file has them, without those that were dropped."""
+        return self._tasks
+
+    @property
+    def policy_text(self) -> str:
+        """What the agent is told to follow."""
+        return self._shown.policy
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files this was read from."""
+        database = self._data if self._data.is_file() else self._data / "db.json"
+        splits = self._tasks.path.parent / SPLITS_FILE
+        others = [self._policy_file] if self._policy_file else []
+        return (database, self._tasks.path, *([splits] if splits.is_file() else []), *others)
+
+    @property
     def provenance(self) -> Mapping[str, JSON]:
         left_out: dict[str, JSON] = {"tasks_left_out": self._left_out} if self._left_out else {}
         return {
@@ -138,9 +161,9 @@ def _with_right_endings(tasks: Tau2Tasks, world: AirlineWorld, failing: FailingG
         return tasks.without(wrong)
     first = "; ".join(f"task {key}: {found[0]}" for key, found in list(wrong.items())[:3])
     raise InputError(
-        f"golden actions of {len(wrong)} of {len(tasks.tasks)} tasks of {tasks.path} fail on {world.tag}, so nobody can "
-        f"end them rightly ({first}). Is the file of another database or domain? -o failing_gold=drop leaves such tasks "
-        "out, -o failing_gold=keep grades them as the benchmark does"
+        f"golden actions of {len(wrong)} of {len(tasks.tasks)} tasks of {tasks.path} fail on {world.tag}, so nobody "
+        f"can end them rightly ({first}). Is the file of another database or domain? -o failing_gold=drop leaves such "
+        "tasks out, -o failing_gold=keep grades them as the benchmark does"
     )
 
 

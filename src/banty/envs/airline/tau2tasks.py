@@ -89,10 +89,10 @@ class Tau2Tasks:
 def load_tasks(path: str | Path) -> Tau2Tasks:
     """The tasks of a file, or of the `tasks.json` of a folder that `airline_folder` understands.
 
-    The file is JSON of tau2-bench or of v1, or a Python file of v1, which is parsed and not run. Splits are those of the
-    `split_tasks.json` beside a file of tau2-bench, where there is one, and `base` is all. Keys that nothing here needs
-    are ignored. Raises InputError for a damaged file, for tasks of another domain, and for tasks that need what the
-    desk has not: an initial state, or actions of the user.
+    The file is JSON of tau2-bench or of v1, or a Python file of v1, which is parsed and not run. Splits are those of
+    the `split_tasks.json` beside a file of tau2-bench, where there is one, and `base` is all. Keys that nothing here
+    needs are ignored. Raises InputError for a damaged file, for tasks of another domain, and for tasks that need what
+    the desk has not: an initial state, or actions of the user.
     """
     given = Path(path).expanduser()
     file = given if given.is_file() else airline_folder(given) / "tasks.json"
