@@ -68,7 +68,10 @@ def tau2_results(
     faults and whatever else the form has no field for stands under keys `banty`, from which `banty import` restores it.
     Tokens and state hashes are not written. Raises InputError where there is nothing to write or a task is missing.
     """
-    roots = [rollout for rollout in rollouts if rollout.depth == 0]
+    roots = sorted(
+        (rollout for rollout in rollouts if rollout.depth == 0),
+        key=lambda rollout: (rollout.task.split, rollout.task.index, rollout.group_id, rollout.trial),
+    )
     if not roots:
         raise InputError("there are no rollouts to export")
     if missing := sorted({rollout.task.id for rollout in roots} - set(tasks)):

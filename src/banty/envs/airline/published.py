@@ -12,7 +12,7 @@ import numpy as np
 
 from banty.envs.airline.baselines import airline_baselines, golden_of_task
 from banty.envs.airline.customers import GUIDELINES, Customer, ModelCustomer, SilentCustomer
-from banty.envs.airline.data import AirlineWorld, airline_folder, load_world
+from banty.envs.airline.data import AirlineWorld, airline_folder, benchmark_data, load_world
 from banty.envs.airline.env import AirlineDesk, Preset, preset
 from banty.envs.airline.grade_tau2 import failing_gold
 from banty.envs.airline.rubric import Gold, Grade
@@ -40,9 +40,10 @@ class PublishedTasks(AirlineTasks):
     No script plays them: `customer="model"` needs a policy in the role `user`, and `customer="silent"` serves
     baselines that do not talk. The agent is shown the folder's own policy text, or that in the file `policy`.
 
-    `data` is a checkout of tau2-bench, its data folder, or a `db.json`; `tasks` a task file of tau2-bench, of its
-    verified fork or of tau-bench v1. Tasks whose golden writes fail have no right ending: such a file is refused unless
-    `failing_gold` says to `drop` them, or to `keep` them, graded as the benchmark grades them.
+    `data` is a checkout of tau2-bench, its data folder, or a `db.json`, and what TAU2_DATA_DIR names if not given;
+    `tasks` a task file of tau2-bench, of its verified fork or of tau-bench v1. Tasks whose golden writes fail have no
+    right ending: a file with some is refused unless `failing_gold` says to `drop` them, or to `keep` them, graded as
+    the benchmark grades them.
     """
 
     env = "airline/tau2"
@@ -57,15 +58,13 @@ class PublishedTasks(AirlineTasks):
         customer: CustomerKind = "model",
         failing_gold: FailingGold = "refuse",
     ) -> None:
-        if data is None:
-            raise InputError("airline/tau2 needs data=FOLDER: a tau2-bench checkout or its airline data folder")
         super().__init__(grade, customer)
         if customer == "scripted":
             raise InputError(
                 "airline/tau2 has no scripted customer; use customer=model with --user, or customer=silent"
             )
         self._failing_gold: FailingGold = one_of("failing_gold", failing_gold, FailingGold)
-        given = Path(data).expanduser()
+        given = benchmark_data(data)
         self._folder = given.parent if given.is_file() else airline_folder(given)
         self._data = given if given.is_file() else self._folder
         self._world = load_world(self._data)
