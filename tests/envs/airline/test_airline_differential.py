@@ -56,7 +56,12 @@ def paid(key: Any = "card_1", amount: Any = 100, **more: Any) -> dict[str, Any]:
 
 LISTS: dict[str, list[Any]] = {
     "flights": [
-        *([leg()], [leg(), leg("HAT002")], [leg("HAT002"), leg()], [leg(date="2024-05-10"), leg("HAT005", "2024-05-25")]),
+        *(
+            [leg()],
+            [leg(), leg("HAT002")],
+            [leg("HAT002"), leg()],
+            [leg(date="2024-05-10"), leg("HAT005", "2024-05-25")],
+        ),
         *([leg("HAT005", "2024-05-25"), leg(date="2024-05-10")], [leg(), leg()], [leg(price=1, cabin="x")]),
         *([], "", {}, None, 7, [leg(), "HAT002"], ["HAT001"], [{"flight_number": "HAT001"}], [leg(5)]),
         *([leg(date="2024-05-14")], [leg(date="2024-05-21")], [leg("HAT999")], "HAT001"),
