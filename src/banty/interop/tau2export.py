@@ -104,7 +104,7 @@ def tau2_results(
         },
         "tasks": [dict(task.raw) for task in used.values()],
         "simulations": simulations,
-        OURS: {"version": __version__, **tools_json(roots[0].tools)},
+        OURS: {"version": __version__, **tools_json(max((rollout.tools for rollout in roots), key=len))},
     }
     return data, notes
 

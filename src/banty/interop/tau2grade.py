@@ -62,12 +62,12 @@ class Tau2Reward:
             "env_assertions": [],
             "action_checks": [
                 {
-                    "action": dict(action),
+                    "action": {"action_id": str(number), **action},
                     "action_match": found,
                     "action_reward": float(found),
                     "tool_type": _tool_type(str(action.get("name"))),
                 }
-                for action, found in self.actions
+                for number, (action, found) in enumerate(self.actions)
             ],
             "nl_assertions": None,
             "communicate_checks": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ def export_task(taskset: Taskset, task: Task) -> ExportTask:
     if isinstance(case, GeneratedCase):
         gold = Gold.of_scenario(case.scenario).task
         raw = _raw(task.id, describe(case.scenario), gold.actions, gold.communicate)
-        return ExportTask(task.id, raw, gold, case.world)
+        return ExportTask(task.id, raw, dataclasses.replace(gold, raw=raw), case.world)
     golden = taskset.golden(task)
     return ExportTask(task.id, _raw(task.id, "", golden, ()))
 
