@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from tests.envs.airline.conftest import DB
 from tests.envs.airline.naive import NaiveDesk
 from tests.interop import logs
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from banty.cli.app import app
 from banty.errors import BantyError

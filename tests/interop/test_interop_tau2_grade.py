@@ -63,7 +63,7 @@ def spoken(*lines: str | ToolCall, world: AirlineWorld) -> list[dict[str, Any]]:
 
 def test_calls_say_whether_they_succeeded_their_text_and_the_benchmarks_hash(small_world: AirlineWorld) -> None:
     naive = NaiveDesk(DB)
-    listed = [
+    listed: list[ToolCall | dict[str, Any]] = [
         {"name": "get_user_details", "arguments": {"user_id": "ann_lee_1"}},
         CANCEL,
         {"name": "cancel_reservation", "arguments": {"reservation_id": "RES009"}},

@@ -18,6 +18,7 @@ from banty.envs.airline.grade_tau2 import failing_gold
 from banty.envs.airline.rubric import Gold, Grade
 from banty.envs.airline.tasks import AirlineTasks, CustomerKind
 from banty.envs.airline.tau2tasks import SPLITS_FILE, Tau2Task, Tau2Tasks, load_tasks
+from banty.envs.airline.telling import TELLING_VERSION, TellingCustomer
 from banty.envs.tasksets import one_of
 from banty.errors import InputError
 from banty.records import JSON, Baselines, Env, Task, ToolCall
@@ -37,8 +38,9 @@ class PublishedCase:
 class PublishedTasks(AirlineTasks):
     """The 50 published tasks, or another task file over the same database, with any policy as the customer.
 
-    No script plays them: `customer="model"` needs a policy in the role `user`, and `customer="silent"` serves
-    baselines that do not talk. The agent is shown the folder's own policy text, or that in the file `policy`.
+    `customer="model"` needs a policy in the role `user`, `scripted` tells the scenario's own prose without any model,
+    and `silent` serves baselines that do not talk. The agent is shown the folder's own policy text, or that in the file
+    `policy`.
 
     `data` is a checkout of tau2-bench, its data folder, or a `db.json`, and what TAU2_DATA_DIR names if not given;
     `tasks` a task file of tau2-bench, of its verified fork or of tau-bench v1. Tasks whose golden writes fail have no
@@ -59,10 +61,6 @@ class PublishedTasks(AirlineTasks):
         failing_gold: FailingGold = "refuse",
     ) -> None:
         super().__init__(grade, customer)
-        if customer == "scripted":
-            raise InputError(
-                "airline/tau2 has no scripted customer; use customer=model with --user, or customer=silent"
-            )
         self._failing_gold: FailingGold = one_of("failing_gold", failing_gold, FailingGold)
         given = benchmark_data(data)
         self._folder = given.parent if given.is_file() else airline_folder(given)
@@ -104,8 +102,10 @@ class PublishedTasks(AirlineTasks):
     @property
     def provenance(self) -> Mapping[str, JSON]:
         left_out: dict[str, JSON] = {"tasks_left_out": self._left_out} if self._left_out else {}
+        told: dict[str, JSON] = {"user_version": f"telling-{TELLING_VERSION}"} if self._customer == "scripted" else {}
         return {
             **super().provenance,
+            **told,
             "world": self._world.tag,
             "tasks_sha256": self._tasks.sha256,
             "tasks_version": self._tasks.version,
@@ -123,7 +123,7 @@ class PublishedTasks(AirlineTasks):
     def episode(self, task: Task) -> Env:
         case: PublishedCase = task.data
         gold = Gold(case.task, process=False)
-        return AirlineDesk(case.world, self._make_customer(case.scenario), gold, self._shown, self._grade)
+        return AirlineDesk(case.world, self._make_customer(case), gold, self._shown, self._grade)
 
     def baselines(self) -> Baselines:
         """Played with the silent customer, which costs nothing."""
@@ -145,8 +145,12 @@ class PublishedTasks(AirlineTasks):
     def describe(self, data: PublishedCase) -> JSON:
         return [dict(data.task.raw), self._shown.policy]
 
-    def _make_customer(self, scenario: str) -> Customer:
-        return SilentCustomer(scenario) if self._customer == "silent" else ModelCustomer(self._guidelines, scenario)
+    def _make_customer(self, case: PublishedCase) -> Customer:
+        if self._customer == "scripted":
+            return TellingCustomer(case.task.instructions)
+        if self._customer == "silent":
+            return SilentCustomer(case.scenario)
+        return ModelCustomer(self._guidelines, case.scenario)
 
 
 def _with_right_endings(tasks: Tau2Tasks, world: AirlineWorld, failing: FailingGold) -> Tau2Tasks:
