@@ -37,7 +37,8 @@ def heard(rollout: Rollout) -> list[str]:
 
 def test_it_gives_the_reason_then_who_it_is_and_the_rest_when_asked_and_agrees(tmp_path: Path) -> None:
     tasks = taskset(tmp_path)
-    lines = ["What is your user id?", "Shall I cancel it (yes/no)?", CANCEL, "You get 160 back.", "Really 160.", "Bye."]
+    asks: list[str | ToolCall] = ["What is your user id?", "Shall I cancel it (yes/no)?"]
+    lines = [*asks, CANCEL, "You get 160 back.", "Really 160.", "Bye."]
     (rollout,) = play(tasks, take(tasks, "base", None), LinePolicy("by hand", lines))
     assert heard(rollout) == [
         "I want to cancel RES001 because my mother is ill.",
@@ -55,7 +56,7 @@ def test_it_gives_the_reason_then_who_it_is_and_the_rest_when_asked_and_agrees(t
 
 def test_it_leaves_when_transferred_and_when_told_the_same_again_and_again(tmp_path: Path) -> None:
     tasks = taskset(tmp_path, "Your user id is ann_lee_1. You want nothing.")
-    hand_over = ToolCall("transfer_to_human_agents", {"summary": "x"})
+    hand_over: str | ToolCall = ToolCall("transfer_to_human_agents", {"summary": "x"})
     (rollout,) = play(tasks, take(tasks, "base", None), LinePolicy("by hand", [hand_over, "Hold on."]))
     assert heard(rollout) == ["My user id is ann_lee_1. I want nothing.", "###TRANSFER###"]
     (rollout,) = play(tasks, take(tasks, "base", None), LinePolicy("by hand", ["Shall I go ahead (yes/no)?"]))

@@ -70,7 +70,11 @@ def _task(raw: Any, index: int, where: str) -> dict[str, Any]:
         raise InputError(f"{where} has an action that is no object of a name and kwargs")
     criteria = {
         "actions": [
-            {"action_id": f"{index}_{number}", "name": action.get("name"), "arguments": action.get("kwargs")}
+            {
+                "action_id": f"{index}_{number}",
+                "name": action.get("name"),
+                "arguments": action.get("kwargs", action.get("arguments")),
+            }
             for number, action in enumerate(actions)
         ],
         "communicate_info": raw.get("outputs") or [],
