@@ -23,6 +23,7 @@ from banty.cli.choices import (
     taskset_of,
 )
 from banty.cli.evaluate import eval_plan_json, run_eval
+from banty.cli.exporting import export
 from banty.cli.importing import import_log
 from banty.cli.inspect import inspect
 from banty.cli.inspection import openings, task_json
@@ -31,6 +32,7 @@ from banty.cli.plain import plain, print_json, visible
 from banty.cli.plan import plan
 from banty.cli.report import report
 from banty.cli.sweep import sweep
+from banty.cli.tau2 import tau2_app
 from banty.cli.training import (
     check_recipe,
     load_any_recipe,
@@ -66,6 +68,8 @@ app.command("report")(report)
 app.command("plan")(plan)
 app.command("sweep")(sweep)
 app.command("import")(import_log)
+app.command("export")(export)
+app.add_typer(tau2_app, name="tau2")
 app.command("calibrate")(calibrate)
 app.command("card")(card)
 

@@ -49,10 +49,12 @@ def options_of(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def with_whole_paths(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with the path in `data`, if any, made absolute: a stored run finds it from any folder."""
+    """Options with the paths in `data`, `tasks` and `policy` made absolute: a stored run finds them from any folder."""
     whole = dict(options)
-    if isinstance(whole.get("data"), str):
-        whole["data"] = str(Path(whole["data"]).expanduser().resolve())
+    for key in ("data", "tasks", "policy"):
+        path = Path(whole[key]).expanduser() if isinstance(whole.get(key), str) else None
+        if path is not None and (key == "data" or path.is_file()):
+            whole[key] = str(path.resolve())
     return whole
 
 

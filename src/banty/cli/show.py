@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 from banty.cli.plain import plain
-from banty.evals import Card, CardComparison
+from banty.evals import GRADERS, Card, CardComparison
 from banty.records import Message, Rollout, ToolCall, Turn
 from banty.sweeps import SweepTable
 
@@ -56,6 +56,7 @@ def show_card(console: Console, card: Card) -> None:
             f"{number(data['behaviour']['turns_per_episode'], 1)}, {number(data['behaviour']['calls_per_episode'], 1)}",
         ),
         ("calls that erred", number(data["behaviour"]["call_error_share"])),
+        *_graders(data),
         ("grader, user", f"{identity['provenance'].get('grader', '-')}, {_user(identity)}"),
         ("temperature, seed", f"{identity['params']['temperature']:g}, {identity['seed']}"),
         ("tasks", f"{len(data['tasks'])} x {identity['num_trials']}, sha256 {identity['tasks_sha256'][:12]}"),
@@ -64,6 +65,30 @@ def show_card(console: Console, card: Card) -> None:
     for what, value in rows:
         table.add_row(plain(what), plain(value))
     console.print(table)
+    _show_disagreements(console, data)
+
+
+def _graders(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A row for each grader, where episodes have two verdicts."""
+    found = data.get("graders") or {}  # a card written before had none
+    rows = [(f"under {name}", interval(found[name])) for name in GRADERS if name in found]
+    if rows:
+        where = f"of {found['num_judged']} episodes, in {found['num_tasks_disagree']} tasks"
+        rows.append(("graders disagree", f"over {found['num_disagree']} {where}"))
+    return rows
+
+
+def _show_disagreements(console: Console, data: Mapping[str, Any]) -> None:
+    listed = (data.get("graders") or {}).get("disagreements", [])
+    explained = [one for one in listed if " passes and " in one["reason"]]
+    for one in explained[:_MOST_SHOWN]:
+        name = one["public"].get("task_id", one["task"])
+        console.print(plain(f"task {name}, trial {one['trial']}: {one['reason']}"))
+    if len(explained) > _MOST_SHOWN:
+        console.print(plain(f"... and {len(explained) - _MOST_SHOWN} more, in the card", style="dim"))
+
+
+_MOST_SHOWN = 20
 
 
 def _cost(cost: Mapping[str, Any]) -> str:

@@ -42,7 +42,7 @@ BUILT_IN: Mapping[str, Entry] = {
         {"size": "full"},
     ),
     "airline/tau2": Entry(
-        "tau2-bench's own airline tasks; needs data=FOLDER and a --user",
+        "tau2-bench's own airline tasks; needs data=FOLDER or TAU2_DATA_DIR, and --user or customer=scripted",
         "banty.envs.airline.published:PublishedTasks",
         {},
     ),

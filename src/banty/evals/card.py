@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from banty.errors import InputError
+from banty.evals.graders import grader_table
 from banty.records import JSON, Habit, Rollout
 from banty.runs.folder import manifest
 from banty.stats import (
@@ -82,6 +83,7 @@ def make_card(
         "statuses": dict(Counter(rollout.status for rollout in rollouts)),
         "causes": dict(Counter(rollout.cause for rollout in rollouts if rollout.cause)),
         "components": _component_means(rollouts),
+        "graders": grader_table(rollouts),
         "baselines": {name: _baseline(trials) for name, trials in baselines.items()},
         "behaviour": _behaviour(rollouts),
         "habits": _habits(rollouts, decode, habits or {}, words or {}),

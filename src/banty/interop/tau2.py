@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from banty.errors import InputError
 from banty.interop.conversation import UNKNOWN_TOOL, Said, turns_of
 from banty.interop.effects import airline_effects, with_known
 from banty.interop.places import Place, described
 from banty.interop.reading import Ending, Episode, Reading
-from banty.records import Effect, Message, Outcome, ToolCall
+from banty.interop.tau2extras import Extras, RolloutExtras, is_unread, own_id, tools_of
+from banty.records import Effect, Message, Outcome, ToolCall, ToolSchema
 
 VERSION = "tau2-bench 0.1 to 1.0.1"
 SUCCESS_RULE = "reward within 1e-6 of 1, as tau2-bench counts"
@@ -67,19 +69,20 @@ def read_tau2(files: Sequence[Path], effects: Mapping[str, Effect]) -> Reading:
     reading = Reading("", SUCCESS_RULE)
     domains: set[str] = set()
     for file in files:
-        data, simulations = _load(file)
+        data, simulations = load_simulations(file)
         info = Place(file).optional(data, "info", "object", {})
-        domain, policy_text = _environment(info, file)
+        domain, policy_text = environment_of(info, file)
         domains.add(domain)
         tasks = {str(task["id"]): task for task in _tasks(data, file)}
         _note_tasks(reading, tasks, file)
         declared: dict[str, Effect] = airline_effects() if domain == "airline" else {}
-        known = {**_effects_said(simulations), **declared, **effects}
+        tools = tools_of(data, Place(file))
+        known = {**_effects_said(simulations), **declared, **{tool.name: tool.effect for tool in tools}, **effects}
         agent = Place(file, 0, "info").optional(info, "agent_info", "object", {})
         model = str(agent.get("llm") or agent.get("implementation") or "")
         _note_about(reading, info)
         for place, simulation in simulations:
-            episode = _episode(place, simulation, tasks, known, model, policy_text, reading)
+            episode = _episode(place, simulation, tasks, known, model, policy_text, tools, reading)
             if episode is not None:
                 reading.episodes.append(episode)
     if len(domains - {""}) > 1:
@@ -89,7 +92,7 @@ def read_tau2(files: Sequence[Path], effects: Mapping[str, Effect]) -> Reading:
     return reading
 
 
-def _load(file: Path) -> tuple[Mapping[str, Any], list[tuple[Place, Mapping[str, Any]]]]:
+def load_simulations(file: Path) -> tuple[Mapping[str, Any], list[tuple[Place, Mapping[str, Any]]]]:
     """A file's metadata, and its simulations with their places; a folder's are in files of their own."""
     data = _json(file)
     if not is_results(data):
@@ -121,7 +124,7 @@ def _json(file: Path) -> Any:
         raise InputError(f"{file} is not whole JSON ({error}); fetch it again. Nothing was written") from error
 
 
-def _environment(info: Mapping[str, Any], file: Path) -> tuple[str, str]:
+def environment_of(info: Mapping[str, Any], file: Path) -> tuple[str, str]:
     """The domain, and the policy the agent was given."""
     environment = Place(file, 0, "info").optional(info, "environment_info", "object", {})
     place = Place(file, 0, "info, environment_info")
@@ -198,6 +201,7 @@ def _episode(
     effects: Mapping[str, Effect],
     model: str,
     policy_text: str,
+    tools: tuple[ToolSchema, ...],
     reading: Reading,
 ) -> Episode | None:
     key = simulation.get("task_id")
@@ -216,21 +220,24 @@ def _episode(
         reading.left_out["no messages (a voice simulation, or one that never began)"] += 1
         return None
     reading.endings[f"{reason}: {' '.join(filter(None, [ending.status, ending.cause]))}"] += 1
-    said = _said(place.field(simulation, "messages", "list"), place)
+    said = said_of_messages(place.field(simulation, "messages", "list"), place)
     policy_text = place.optional(simulation, "policy", "text", "") or policy_text
     system = [Said(Message("system", policy_text))] if policy_text else []
-    num_given = _num_given(said, tasks.get(key, {}))
+    ours = RolloutExtras.of(simulation, place)
+    ending, model = (ours.ending, ours.policy) if ours else (ending, model)
+    num_given = ours.num_given if ours else _num_given(said, tasks.get(key, {}))
     opening, turns = turns_of([*system, *said[:num_given]], said[num_given:], effects, model)
+    told = ours.outcome if ours else _outcome(simulation, place, reason)
     return Episode(
         place=place,
         key=key,
         ending=ending,
-        outcome=_outcome(simulation, place, reason) if ending.status != "errored" else Outcome(),
+        outcome=told if ending.status != "errored" else Outcome(),
         opening=opening,
         turns=turns,
         log_id=str(simulation.get("id") or ""),
         public={"task_id": key},
-        tools=with_known((), effects),
+        tools=tools or with_known((), effects),
         policy=model,
         seed=int(place.optional(simulation, "seed", "whole number", 0)),
         duration_s=float(place.optional(simulation, "duration", "number", 0.0)),
@@ -247,14 +254,33 @@ def _num_given(said: Sequence[Said], task: Mapping[str, Any]) -> int:
     return 1 if greets else 0
 
 
-def _said(messages: Sequence[Any], place: Place) -> list[Said]:
+def said_of_messages(messages: Sequence[Message | Mapping[str, Any]], place: Place) -> list[Said]:
+    """Messages of the benchmark's form, or of ours, one after the other. Raises InputError naming what is neither."""
     said: list[Said] = []
+    errors: list[str] = []  # of the answers still to come, where one of our own exports notes them
     for number, raw in enumerate(messages, 1):
         where = place.part(f"message {number}")
+        if isinstance(raw, Message):
+            said.append(Said(raw, _BY_ROLE[raw.role]))
+            continue
         several = where.take(raw, "object").get("tool_messages")
         listed = [raw] if several is None else where.part("tool_messages").take(several, "list")
-        said.extend(_one_said(where.take(each, "object"), where) for each in listed)
+        for each in listed:
+            told = _one_said(where.take(each, "object"), where)
+            if told.message.role == "tool" and errors:
+                told = replace(told, error=errors.pop(0))
+            elif told.message.role != "tool":
+                errors = Extras.of(each, where).errors
+            said.append(told)
     return said
+
+
+_BY_ROLE: Mapping[str, Literal["agent", "user", "env"]] = {
+    "system": "env",
+    "user": "user",
+    "assistant": "agent",
+    "tool": "agent",
+}
 
 
 def _one_said(raw: Mapping[str, Any], place: Place) -> Said:
@@ -266,23 +292,27 @@ def _one_said(raw: Mapping[str, Any], place: Place) -> Said:
         failed = place.optional(raw, "error", "yes or no", False)
         error = (UNKNOWN_TOOL if _NO_SUCH_TOOL.match(content) else "tool") if failed else ""
         by_user = raw.get("requestor") == "user"
-        return Said(Message("tool", content, call_id=str(raw.get("id") or "")), "user" if by_user else "agent", error)
-    calls = tuple(_call(each, place.part("tool_calls")) for each in place.optional(raw, "tool_calls", "list", []))
+        return Said(Message("tool", content, call_id=own_id(raw)), "user" if by_user else "agent", error)
+    listed = place.optional(raw, "tool_calls", "list", [])
+    calls = tuple(call for each in listed if (call := _call(each, place.part("tool_calls"))) is not None)
     usage = place.optional(raw, "usage", "object", {})
+    extras = Extras.of(raw, place)
     return Said(
-        Message(role, content, calls),
-        "agent" if role == "assistant" else "user" if role == "user" else "env",
+        Message(role, content, calls, tuple(extras.faults), extras.reasoning),
+        _BY_ROLE[role],
         prompt_tokens=int(place.optional(usage, "prompt_tokens", "number", 0)),
         sampled_tokens=int(place.optional(usage, "completion_tokens", "number", 0)),
         cost_usd=float(place.optional(raw, "cost", "number", 0.0)),
         seconds=float(place.optional(raw, "generation_time_seconds", "number", 0.0)),
+        cut=extras.cut,
     )
 
 
-def _call(raw: Any, place: Place) -> ToolCall:
+def _call(raw: Any, place: Place) -> ToolCall | None:
+    """A call; None for what stands in the place of one of our own that could not be read."""
     place.take(raw, "object")
     name, arguments = place.field(raw, "name", "text"), place.field(raw, "arguments", "object")
-    return ToolCall(name, arguments, str(raw.get("id") or ""))
+    return None if is_unread(raw) else ToolCall(name, arguments, own_id(raw))
 
 
 def _outcome(simulation: Mapping[str, Any], place: Place, reason: str) -> Outcome:

@@ -200,7 +200,7 @@ def published_folder(folder: Path) -> Path:
 
 @pytest.mark.parametrize("grade", ["semantic", "tau2"])
 def test_planted_gold_of_a_published_task_is_never_seen(tmp_path: Path, grade: Grade) -> None:
-    taskset = PublishedTasks(data=published_folder(tmp_path), grade=grade)
+    taskset = PublishedTasks(data=published_folder(tmp_path), grade=grade, failing_gold="keep")
     shown: list[Mapping[str, Any]] = []
     for policy in (ScriptedPolicy(CLUMSY), LinePolicy("idle", ["Hello", "Sorry", "Well"])):
         user = talker("I want to cancel RES001.")

@@ -385,6 +385,15 @@ def test_a_fraction_of_a_dollar_fails_after_the_gift_card_is_charged(desk: Airli
     assert desk.state.get("reservations", "RES001") is desk.world.tables["reservations"]["RES001"]
 
 
+def test_a_count_with_more_digits_than_can_be_written_is_refused_and_stays_out_of_the_database(
+    desk: AirlineTools,
+) -> None:
+    counts = {"total_baggages": 1, "nonfree_baggages": 10**4299}
+    said = refused(desk, "update_reservation_baggages", reservation_id="RES001", payment_id="card_1", **counts)
+    assert "4300" in said
+    assert done(desk, "get_reservation_details", reservation_id="RES001")["nonfree_baggages"] == 0
+
+
 def test_passengers_keep_their_number_and_lose_extra_keys(desk: AirlineTools) -> None:
     new = [{"dob": "1970-01-01", "first_name": "X", "last_name": "Y", "age": 9}] * 2
     changed = done(desk, "update_reservation_passengers", reservation_id="RES001", passengers=new)

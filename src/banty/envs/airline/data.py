@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,9 @@ def to_json(state: State) -> dict[str, Any]:
     return {"flights": flights, "users": users, "reservations": reservations}
 
 
+DATA_VARIABLE = "TAU2_DATA_DIR"
 _INSIDE = ("", "domains/airline", "tau2/domains/airline", "data/tau2/domains/airline")
+_DOMAINS = ("tasks.json", *(f"{inside}domains/*/tasks.json" for inside in ("", "tau2/", "data/tau2/")))
 _WORLDS: dict[Path, tuple[tuple[int, int], AirlineWorld]] = {}
 
 
@@ -188,10 +191,23 @@ def airline_folder(path: str | Path) -> Path:
     for inside in _INSIDE:
         if (root / inside / "db.json").is_file():
             return root / inside
+    others = sorted(place.parent.name for pattern in _DOMAINS for place in root.glob(pattern))
+    hint = f"; it has tasks of {', '.join(dict.fromkeys(others))}" if others else ""
     raise InputError(
-        f"no airline db.json in {root}. Give a tau2-bench checkout, its data folder, or the folder or file db.json; "
-        f"looked in {', '.join(str(root / inside) for inside in _INSIDE)}"
+        f"no airline db.json in {root}{hint}. Give a tau2-bench checkout, its data folder, or the folder or file "
+        f"db.json; looked in {', '.join(str(root / inside) for inside in _INSIDE)}"
     )
+
+
+def benchmark_data(given: str | Path | None) -> Path:
+    """The place of the benchmark's data: what was given, else what its own variable TAU2_DATA_DIR names."""
+    found = given or os.environ.get(DATA_VARIABLE)
+    if not found:
+        raise InputError(
+            f"where is tau2-bench's data? Give data=FOLDER (a checkout, its data folder, or a db.json), or set "
+            f"{DATA_VARIABLE}"
+        )
+    return Path(found).expanduser()
 
 
 def load_world(path: str | Path) -> AirlineWorld:
@@ -209,7 +225,7 @@ def load_world(path: str | Path) -> AirlineWorld:
     raw = file.read_bytes()
     try:
         db = json.loads(raw)
-    except ValueError as wrong:
+    except (ValueError, RecursionError) as wrong:
         raise InputError(f"{file} is not whole JSON ({wrong}): it may be cut off, fetch it again") from wrong
     try:
         world = AirlineWorld.from_json(db, f"airline-{hashlib.sha256(raw).hexdigest()[:16]}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from banty.envs.airline.rubric import BY_VALUE, UNORDERED
+from banty.envs.airline.meaning import BY_VALUE, UNORDERED
 from banty.envs.airline.tools import AirlineTools
 from banty.records import ToolMatching
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from banty.envs.airline.baselines import airline_baselines, golden_of_task
 from banty.envs.airline.customers import GUIDELINES, Customer, ModelCustomer, SilentCustomer
-from banty.envs.airline.data import AirlineWorld, airline_folder, load_world
+from banty.envs.airline.data import AirlineWorld, airline_folder, benchmark_data, load_world
 from banty.envs.airline.env import AirlineDesk, Preset, preset
+from banty.envs.airline.grade_tau2 import failing_gold
 from banty.envs.airline.rubric import Gold, Grade
 from banty.envs.airline.tasks import AirlineTasks, CustomerKind
-from banty.envs.airline.tau2tasks import Tau2Task, load_tasks
+from banty.envs.airline.tau2tasks import SPLITS_FILE, Tau2Task, Tau2Tasks, load_tasks
+from banty.envs.airline.telling import TELLING_VERSION, TellingCustomer
+from banty.envs.tasksets import one_of
 from banty.errors import InputError
 from banty.records import JSON, Baselines, Env, Task, ToolCall
+
+FailingGold = Literal["refuse", "drop", "keep"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,14 @@ class PublishedCase:
 class PublishedTasks(AirlineTasks):
     """The 50 published tasks, or another task file over the same database, with any policy as the customer.
 
-    No script plays them: `customer="model"` needs a policy in the role `user`, and `customer="silent"` serves
-    baselines that do not talk. The agent is shown the folder's own policy text.
+    `customer="model"` needs a policy in the role `user`, `scripted` tells the scenario's own prose without any model,
+    and `silent` serves baselines that do not talk. The agent is shown the folder's own policy text, or that in the file
+    `policy`.
+
+    `data` is a checkout of tau2-bench, its data folder, or a `db.json`, and what TAU2_DATA_DIR names if not given;
+    `tasks` a task file of tau2-bench, of its verified fork or of tau-bench v1. Tasks whose golden writes fail have no
+    right ending: a file with some is refused unless `failing_gold` says to `drop` them, or to `keep` them, graded as
+    the benchmark grades them.
     """
 
     env = "airline/tau2"
@@ -42,32 +55,67 @@ class PublishedTasks(AirlineTasks):
         *,
         data: str | Path | None = None,
         tasks: str | Path | None = None,
+        policy: str | Path | None = None,
         grade: Grade = "tau2",
         customer: CustomerKind = "model",
+        failing_gold: FailingGold = "refuse",
     ) -> None:
-        if data is None:
-            raise InputError("airline/tau2 needs data=FOLDER: a tau2-bench checkout or its airline data folder")
         super().__init__(grade, customer)
-        if customer == "scripted":
-            raise InputError(
-                "airline/tau2 has no scripted customer; use customer=model with --user, or customer=silent"
-            )
-        self._folder = airline_folder(data)
-        self._tasks = load_tasks(tasks or self._folder)
+        self._failing_gold: FailingGold = one_of("failing_gold", failing_gold, FailingGold)
+        given = benchmark_data(data)
+        self._folder = given.parent if given.is_file() else airline_folder(given)
+        self._data = given if given.is_file() else self._folder
+        self._world = load_world(self._data)
+        loaded = load_tasks(tasks or self._folder)
+        self._tasks = _with_right_endings(loaded, self._world, self._failing_gold)
+        self._left_out = [task.id for task in loaded.tasks if task not in self._tasks.tasks]
         self.splits = {split: len(ids) for split, ids in self._tasks.splits.items()}
-        policy = self._folder / "policy.md"
+        self._policy_file = _policy_file(self._folder, policy)
         shown = preset("full")
-        text = policy.read_text().strip() if policy.is_file() else shown.policy
+        text = shown.policy if self._policy_file is None else self._policy_file.read_text(encoding="utf-8").strip()
         self._shown = Preset(text, shown.greeting, shown.tools, shown.compact, shown.transfer_ends)
         self._guidelines = _guidelines(self._folder)
 
     @property
+    def world(self) -> AirlineWorld:
+        """The database that every episode begins with."""
+        return self._world
+
+    @property
+    def published(self) -> Tau2Tasks:
+        """The tasks as their file has them, without those that were dropped."""
+        return self._tasks
+
+    @property
+    def policy_text(self) -> str:
+        """What the agent is told to follow."""
+        return self._shown.policy
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files this was read from."""
+        database = self._data if self._data.is_file() else self._data / "db.json"
+        splits = self._tasks.path.parent / SPLITS_FILE
+        others = [self._policy_file] if self._policy_file else []
+        return (database, self._tasks.path, *([splits] if splits.is_file() else []), *others)
+
+    @property
     def provenance(self) -> Mapping[str, JSON]:
-        return {**super().provenance, "world": load_world(self._folder).tag, "tasks_sha256": self._tasks.sha256}
+        left_out: dict[str, JSON] = {"tasks_left_out": self._left_out} if self._left_out else {}
+        told: dict[str, JSON] = {"user_version": f"telling-{TELLING_VERSION}"} if self._customer == "scripted" else {}
+        return {
+            **super().provenance,
+            **told,
+            "world": self._world.tag,
+            "tasks_sha256": self._tasks.sha256,
+            "tasks_version": self._tasks.version,
+            "policy_sha256": hashlib.sha256(self._shown.policy.encode()).hexdigest(),
+            **left_out,
+        }
 
     def make(self, split: str, index: int, rng: np.random.Generator) -> PublishedCase:
         task = self._tasks.split(split)[index]
-        return PublishedCase(load_world(self._folder), task, _scenario(task))
+        return PublishedCase(self._world, task, _scenario(task))
 
     def public(self, data: PublishedCase) -> Mapping[str, JSON]:
         return {"task_id": data.task.id}
@@ -75,11 +123,18 @@ class PublishedTasks(AirlineTasks):
     def episode(self, task: Task) -> Env:
         case: PublishedCase = task.data
         gold = Gold(case.task, process=False)
-        return AirlineDesk(case.world, self._make_customer(case.scenario), gold, self._shown, self._grade)
+        return AirlineDesk(case.world, self._make_customer(case), gold, self._shown, self._grade)
 
     def baselines(self) -> Baselines:
         """Played with the silent customer, which costs nothing."""
-        silent = PublishedTasks(data=self._folder, tasks=self._tasks.path, grade=self._grade, customer="silent")
+        silent = PublishedTasks(
+            data=self._data,
+            tasks=self._tasks.path,
+            policy=self._policy_file,
+            grade=self._grade,
+            customer="silent",
+            failing_gold=self._failing_gold,
+        )
         return Baselines(silent, airline_baselines(lambda task: golden_of_task(task.data.task)))
 
     def golden(self, task: Task) -> tuple[ToolCall, ...]:
@@ -90,8 +145,39 @@ class PublishedTasks(AirlineTasks):
     def describe(self, data: PublishedCase) -> JSON:
         return [dict(data.task.raw), self._shown.policy]
 
-    def _make_customer(self, scenario: str) -> Customer:
-        return SilentCustomer(scenario) if self._customer == "silent" else ModelCustomer(self._guidelines, scenario)
+    def _make_customer(self, case: PublishedCase) -> Customer:
+        if self._customer == "scripted":
+            return TellingCustomer(case.task.instructions)
+        if self._customer == "silent":
+            return SilentCustomer(case.scenario)
+        return ModelCustomer(self._guidelines, case.scenario)
+
+
+def _with_right_endings(tasks: Tau2Tasks, world: AirlineWorld, failing: FailingGold) -> Tau2Tasks:
+    """The tasks, without those whose golden writes fail where they are to be dropped."""
+    if failing == "keep":
+        return tasks
+    wrong = {task.id: found for task in tasks.tasks if (found := failing_gold(world, task))}
+    if not wrong:
+        return tasks
+    if failing == "drop" and len(wrong) < len(tasks.tasks):
+        return tasks.without(wrong)
+    first = "; ".join(f"task {key}: {found[0]}" for key, found in list(wrong.items())[:3])
+    raise InputError(
+        f"golden actions of {len(wrong)} of {len(tasks.tasks)} tasks of {tasks.path} fail on {world.tag}, so nobody "
+        f"can end them rightly ({first}). Is the file of another database or domain? -o failing_gold=drop leaves such "
+        "tasks out, -o failing_gold=keep grades them as the benchmark does"
+    )
+
+
+def _policy_file(folder: Path, given: str | Path | None) -> Path | None:
+    """The file of the policy text; None where none was given and the folder has none."""
+    if given is None:
+        return folder / "policy.md" if (folder / "policy.md").is_file() else None
+    file = Path(given).expanduser()
+    if not file.is_file():
+        raise InputError(f"policy={given} is no file; give the text that the agent is to follow, such as policy.md")
+    return file
 
 
 _GUIDELINE_FILES = ("simulation_guidelines.md", "../../user_simulator/simulation_guidelines.md")

@@ -8,18 +8,16 @@ nothing written, not even to be undone, where a right ending changes nothing.
 
 from __future__ import annotations
 
-import json
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from banty.envs.airline.canonical import same_database
 from banty.envs.airline.customers import is_yes
 from banty.envs.airline.data import AirlineWorld
-from banty.envs.airline.grade_tau2 import EndedBy, gold_state, grade_tau2
+from banty.envs.airline.grade_tau2 import EndedBy, gold_state, grade_tau2, is_said
+from banty.envs.airline.meaning import is_told, same_meaning
 from banty.envs.airline.scenario import Scenario
+from banty.envs.airline.sidebyside import database_words, told_words
 from banty.envs.airline.tau2tasks import DEFAULT_BASIS, Tau2Task
 from banty.envs.state import State
 from banty.records import CallResult, Outcome
@@ -79,7 +77,8 @@ class Conversation:
 def score(world: AirlineWorld, state: State, gold: Gold, talk: Conversation, grade: Grade) -> Outcome:
     """The outcome under `grade`; its components hold both graders' verdicts and each part of them.
 
-    A conversation that nobody ended (a cap was reached) has failed under both.
+    A conversation that nobody ended (a cap was reached) has failed under both. Where the graders disagree over a
+    published task, the reason says why, also in a success.
     """
     ended = float(talk.ended_by in ("user_stop", "agent_stop"))
     right = gold_state(world, gold.task.actions)
@@ -103,70 +102,23 @@ def score(world: AirlineWorld, state: State, gold: Gold, talk: Conversation, gra
     else:
         failed = [name for name, value in gates.items() if not value]
     components = {**verdicts, **semantic, **process, **{f"tau2_{name}": value for name, value in tau2.items()}}
-    return Outcome(success, verdicts[grade], components, "" if success else f"{grade}: {', '.join(failed)}")
+    reasons = [] if success else [f"{grade}: {', '.join(failed)}"]
+    if verdicts["semantic"] != verdicts["tau2"] and not gold.process:
+        reasons.append(_disagreement(components, state, right, gold, talk))
+    return Outcome(success, verdicts[grade], components, "; ".join(reasons))
 
 
-def is_told(value: str, texts: Sequence[str]) -> bool:
-    """True when one message says `value`: as the same number in any spelling, or as the same words."""
-    try:
-        number = float(value.replace(",", "").lstrip("$"))
-    except ValueError:
-        return any(value.casefold() in text.casefold() for text in texts)
-    return any(number in _numbers(text) for text in texts)
-
-
-def _numbers(text: str) -> set[float]:
-    plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
-    return {float(found) for found in re.findall(r"-?\d+(?:\.\d+)?", plain)}
-
-
-def same_meaning(first: State, second: State) -> bool:
-    """Equal but for order without meaning, number spelling, and which free id a new record got."""
-    return same_database(first, second) or _meaning(first, second) == _meaning(second, first)
-
-
-def _meaning(state: State, other: State) -> tuple[Mapping[str, str], Counter[str]]:
-    """Touched records in normal form by place, and new reservations as a bag without their ids."""
-    places = sorted({*state.touched(), *other.touched()})
-    known = state.world.tables["reservations"]
-    old: dict[str, str] = {}
-    new: Counter[str] = Counter()
-    for table, key in places:
-        record = state.get(table, key)
-        if table == "reservations" and key not in known:
-            if record is not None:
-                new[_normal({**record, "reservation_id": ""})] += 1
-            continue
-        if table == "users" and record is not None:
-            record = {**record, "reservations": sorted(key for key in record["reservations"] if key in known)}
-        old[f"{table}/{key}"] = _normal(record)
-    return old, new
-
-
-UNORDERED = ("flights", "passengers", "payment_history")
-"""Fields whose order has no meaning."""
-
-BY_VALUE = ("total_baggages", "nonfree_baggages", "amount", "price")
-"""Fields in which a text that spells a number is that number: the reference stores some as they were given."""
-
-
-def _normal(value: Any) -> str:
-    return json.dumps(_plain(value), sort_keys=True)
-
-
-def _plain(value: Any, key: str = "") -> Any:
-    if isinstance(value, Mapping):
-        return {name: _plain(item, name) for name, item in value.items() if item is not None}
-    if isinstance(value, (list, tuple)):
-        items = [_plain(item) for item in value]
-        return sorted(items, key=lambda item: json.dumps(item, sort_keys=True)) if key in UNORDERED else items
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, (int, float)):
-        return float(value)
-    if isinstance(value, str) and key in BY_VALUE:
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+def _disagreement(
+    components: Mapping[str, float | None], state: State, right: State, gold: Gold, talk: Conversation
+) -> str:
+    """Which grader passes the episode and which does not, and over what."""
+    passes, fails = ("tau2", "semantic") if components["tau2"] else ("semantic", "tau2")
+    over = []
+    if components["tau2_db"] != components["database"]:
+        over.append(database_words(state, right) if components["database"] else "the benchmark checks no database here")
+    if components["tau2_communicate"] != components["told"]:
+        needles = gold.task.communicate
+        said = {needle: is_said(needle, talk.agent_texts) for needle in needles}
+        over.append(told_words(needles, said, {needle: is_told(needle, talk.agent_texts) for needle in needles}))
+    basis = f"the benchmark grades this task by {', '.join(gold.task.reward_basis) or 'nothing'}"
+    return f"{passes} passes and {fails} fails: {'; '.join(over) or basis}"

@@ -1,14 +1,16 @@
-"""Task files of tau2-bench's airline domain, its own and the verified fork's."""
+"""Task files of the airline domain: tau2-bench's, the verified fork's, and tau-bench v1's."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from banty.envs.airline import tau1tasks
 from banty.envs.airline.data import airline_folder
 from banty.envs.airline.writes import WRITE_TOOLS
 from banty.errors import InputError
@@ -55,12 +57,16 @@ class Tau2Task:
 
 @dataclass(frozen=True)
 class Tau2Tasks:
-    """The tasks of one file in its order. `sha256` is the file's: never compare figures across versions of it."""
+    """The tasks of one file in its order. `sha256` is the file's: never compare figures across versions of it.
+
+    `version` says whose form the file has.
+    """
 
     tasks: tuple[Tau2Task, ...]
     splits: Mapping[str, tuple[str, ...]]
     sha256: str
     path: Path
+    version: Literal["tau-bench v1", "tau2-bench"] = "tau2-bench"
 
     def task(self, task_id: str) -> Tau2Task:
         found = next((task for task in self.tasks if task.id == task_id), None)
@@ -73,27 +79,44 @@ class Tau2Tasks:
             raise InputError(f"no split {name!r} of {self.path}; there are {', '.join(self.splits)}")
         return tuple(self.task(task_id) for task_id in self.splits[name])
 
+    def without(self, left_out: Collection[str]) -> Tau2Tasks:
+        """The same without some tasks, by id."""
+        splits = {name: tuple(key for key in ids if key not in left_out) for name, ids in self.splits.items()}
+        kept = tuple(task for task in self.tasks if task.id not in left_out)
+        return dataclasses.replace(self, tasks=kept, splits=splits)
+
 
 def load_tasks(path: str | Path) -> Tau2Tasks:
     """The tasks of a file, or of the `tasks.json` of a folder that `airline_folder` understands.
 
-    Splits are those of the `split_tasks.json` beside it, where there is one, and `base` is all. Keys that nothing here
-    needs are ignored. Raises InputError for a damaged file and for tasks that need what the desk has not: an initial
-    state, or actions of the user.
+    The file is JSON of tau2-bench or of v1, or a Python file of v1, which is parsed and not run. Splits are those of
+    the `split_tasks.json` beside a file of tau2-bench, where there is one, and `base` is all. Keys that nothing here
+    needs are ignored. Raises InputError for a damaged file, for tasks of another domain, and for tasks that need what
+    the desk has not: an initial state, or actions of the user.
     """
     given = Path(path).expanduser()
     file = given if given.is_file() else airline_folder(given) / "tasks.json"
     if not file.is_file():
         raise InputError(f"no task file {file}")
     raw = file.read_bytes()
-    listed = _json(file, raw)
+    listed = tau1tasks.read_python(_text(file, raw), str(file)) if file.suffix == ".py" else _json(file, raw)
     if not isinstance(listed, list) or not listed:
         raise InputError(f"{file} is not a task file: it holds {_kind(listed)} instead of a list of tasks")
-    tasks = tuple(_task(each, f"{file}, task {index}") for index, each in enumerate(listed))
+    sha256 = hashlib.sha256(raw).hexdigest()
+    if file.suffix == ".py" or tau1tasks.is_v1(listed):
+        tasks = read_tasks(tau1tasks.as_tau2(listed, str(file)), str(file))
+        return Tau2Tasks(tasks, {"base": tuple(task.id for task in tasks)}, sha256, file, "tau-bench v1")
+    tasks = read_tasks(listed, str(file))
+    return Tau2Tasks(tasks, _splits(file.parent / SPLITS_FILE, [task.id for task in tasks]), sha256, file)
+
+
+def read_tasks(listed: Sequence[Any], where: str) -> tuple[Tau2Task, ...]:
+    """Tasks from the objects of tau2-bench's form, such as a results file holds; `where` goes into errors."""
+    tasks = tuple(_task(each, f"{where}, task {index}") for index, each in enumerate(listed))
     ids = [task.id for task in tasks]
     if len(set(ids)) < len(ids):
-        raise InputError(f"{file} has two tasks of the id {next(each for each in ids if ids.count(each) > 1)!r}")
-    return Tau2Tasks(tasks, _splits(file.parent / SPLITS_FILE, ids), hashlib.sha256(raw).hexdigest(), file)
+        raise InputError(f"{where} has two tasks of the id {next(each for each in ids if ids.count(each) > 1)!r}")
+    return tasks
 
 
 def _splits(file: Path, ids: list[str]) -> dict[str, tuple[str, ...]]:
@@ -118,6 +141,9 @@ def _task(raw: Any, where: str) -> Tau2Task:
     instructions = scenario.get("instructions") if isinstance(scenario, dict) else None
     if not isinstance(instructions, (dict, str)):
         raise InputError(f"{where} has no user_scenario.instructions; is this a task file of tau2-bench?")
+    domain = instructions.get("domain", "airline") if isinstance(instructions, dict) else "airline"
+    if domain != "airline":
+        raise InputError(f"{where} is of the domain {domain!r}; the desk is an airline's. Give the airline's task file")
     initial = raw.get("initial_state")
     if isinstance(initial, dict) and any(initial.values()):
         raise InputError(f"{where} starts from an initial_state, which the airline desk does not support")
@@ -155,10 +181,17 @@ def _strings(criteria: Mapping[str, Any], key: str, where: str) -> tuple[str, ..
     return tuple(values)
 
 
+def _text(file: Path, raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as wrong:
+        raise InputError(f"{file} is not text in UTF-8 ({wrong}); fetch it again") from wrong
+
+
 def _json(file: Path, raw: bytes) -> Any:
     try:
         return json.loads(raw)
-    except ValueError as wrong:
+    except (ValueError, RecursionError) as wrong:
         raise InputError(f"{file} is not whole JSON ({wrong}): it may be cut off, fetch it again") from wrong
 
 

@@ -211,6 +211,7 @@ def _settle(state: State, user_id: str, payment_id: Any, price: Any) -> list[dic
         raise ToolError("Gift card balance is not enough")
     if price == 0:
         return []
+    str(price)  # a number with more digits than Python writes is refused here, before it is in a record
     if method["source"] == "gift_card":
         _charge(state, user_id, payment_id, price)
     return [{"payment_id": payment_id, "amount": _typed(DOLLARS, "amount", price)}]
