@@ -33,6 +33,7 @@ from banty.cli.report import report
 from banty.cli.sweep import sweep
 from banty.cli.training import (
     check_recipe,
+    eval_folder,
     load_any_recipe,
     open_run,
     recipe_json,
@@ -46,6 +47,7 @@ from banty.envs.registry import BUILT_IN, installed
 from banty.envs.scaffold import class_prefix, new_env
 from banty.errors import InputError
 from banty.evals import EvalPlan, compare_cards, read_card
+from banty.evals.audit import standing_of
 from banty.records import Limits, SamplingParams
 from banty.report import headline, write_report
 from banty.rollout import Cast, check_roles
@@ -106,7 +108,10 @@ def train(
     as_json: AsJson = False,
     allow_code: AllowCode = False,
 ) -> None:
-    """Evaluate on held-out tasks, train (reinforcement learning, or fine-tuning on conversations), evaluate again.
+    """Evaluate, train (reinforcement learning, or fine-tuning on conversations), evaluate again on the same tasks.
+
+    Beside each result lies an audit of what the training tasks share with its own; only where that allows it are they
+    called held-out.
 
     Examples:
 
@@ -139,12 +144,13 @@ def train(
         return
     if not resume:
         run = open_run(resolved, fresh_folder(out, f"train-{Path(recipe).stem}"))
-    comparisons = run_training(resolved, run, tasksets, prepared, quiet=as_json)
+    comparisons = run_training(resolved, run, tasksets, prepared, quiet=as_json, allow_code=allow_code)
     if as_json:
         print_json(run.read_json("result.json") | {"folder": str(run.path)})
     else:
         for name, comparison in comparisons.items():
-            show.show_training(console, comparison, name)
+            standing = standing_of(eval_folder(run.path, "after", name), comparison.second)
+            show.show_training(console, comparison, name, standing)
     page = write_report(run.path)  # last: whatever is wrong with it, the result has been said
     if not as_json:
         if told := speed_sentence(run.path):

@@ -2,9 +2,9 @@
 
 from banty.evals.audit.beside import AUDIT_FILE, Standing, standing_of
 from banty.evals.audit.findings import Finding
-from banty.evals.audit.sources import Opening, open_tasks, tasks_of_card, tasks_of_split, tasks_of_store
+from banty.evals.audit.sources import Opening, open_tasks, tasks_of_card, tasks_of_split, tasks_of_store, together
 from banty.evals.audit.tasks import AuditedTask, TaskSet
-from banty.evals.audit.verdict import FORMAT, Audit, audit
+from banty.evals.audit.verdict import FORMAT, Audit, audit, refusal
 
 __all__ = [
     "AUDIT_FILE",
@@ -17,8 +17,10 @@ __all__ = [
     "TaskSet",
     "audit",
     "open_tasks",
+    "refusal",
     "standing_of",
     "tasks_of_card",
     "tasks_of_split",
     "tasks_of_store",
+    "together",
 ]

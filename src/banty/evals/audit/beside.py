@@ -30,6 +30,13 @@ class Standing:
     reason: str
     audited: bool = True
 
+    @property
+    def refusal(self) -> str:
+        """Why a report does not say held-out, to follow on a comma; empty where it may."""
+        if self.held_out:
+            return ""
+        return self.reason.rpartition("must not be called held-out: ")[2].rstrip(".")
+
 
 def standing_of(folder: Path, card: Card, trained_on: tuple[str, str] | None = None) -> Standing:
     """What the audit in an evaluation's folder says about its card.

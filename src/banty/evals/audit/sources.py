@@ -11,7 +11,7 @@ from typing import Any
 from banty.envs.airline.data import airline_folder
 from banty.envs.registry import make_taskset
 from banty.envs.tasksets import check_place
-from banty.errors import InputError
+from banty.errors import BantyError, InputError
 from banty.evals.audit.taskfiles import SPLITS_FILE, read_task_file
 from banty.evals.audit.tasks import AuditedTask, TaskSet
 from banty.evals.card import FORMAT as CARD_FORMAT
@@ -109,10 +109,26 @@ def tasks_of_rollouts(rollouts: Iterable[Rollout], name: str, about: Mapping[str
     return TaskSet(name, tasks, {**about, "text": "what users said in stored rollouts"})
 
 
+def together(parts: Sequence[TaskSet], about: Mapping[str, JSON]) -> TaskSet:
+    """Several sets as one. They are of one split if all of them are, of the same."""
+    if len(parts) == 1:
+        only = parts[0]
+        return TaskSet(only.name, only.tasks, {**only.about, **about}, only.matching, only.split)
+    splits = {part.split for part in parts}
+    return TaskSet(
+        ", ".join(part.name for part in parts),
+        [task for part in parts for task in part.tasks],
+        {**about, "parts": [part.to_json() for part in parts]},
+        {tool: rules for part in parts for tool, rules in part.matching.items()},
+        splits.pop() if len(splits) == 1 else None,
+    )
+
+
 def taskset_of_recipe(folder: Path, recipe: Mapping[str, Any], allow_code: bool) -> Taskset:
     """The taskset that a run's or an evaluation's recipe names. Raises InputError where it names none that is known."""
-    env, options = recipe.get("env"), recipe.get("options", {})
-    if isinstance(env, Mapping):  # a training run names its environment in a block of its own
+    env: Any = recipe.get("env")
+    options: Any = recipe.get("options", {})
+    if isinstance(env, dict):  # a training run names its environment in a block of its own
         env, options = env.get("name"), env.get("options", {})
     if not isinstance(env, str) or not isinstance(options, dict):
         raise InputError(f"the recipe in {folder} names no environment")
@@ -225,10 +241,22 @@ def _made_again(taskset: Taskset, pins: Sequence[Task], watch: Watch | None) -> 
     for place, pin in enumerate(pins):
         task = taskset.task(pin.split, pin.index, pin.seed)
         named = task.public.get("task_id")
-        tasks.append(AuditedTask(str(named) if named is not None else task.id, taskset.content(task), task.id))
+        tasks.append(AuditedTask(str(named) if named is not None else task.id, _content(taskset, task), task.id))
         if watch is not None:
             watch(place + 1, len(pins))
     return tuple(tasks)
+
+
+def _content(taskset: Taskset, task: Task) -> TaskContent:
+    try:
+        return taskset.content(task)
+    except BantyError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{taskset.env} cannot say what its task {task.id} holds ({type(error).__name__}: {error}); its content() "
+            "has to give a TaskContent"
+        ) from error
 
 
 def _first(tasks: TaskSet, how: Opening) -> TaskSet:

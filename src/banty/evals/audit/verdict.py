@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from banty.evals.audit import measures
 from banty.evals.audit.findings import Finding
 from banty.evals.audit.likeness import likeness
 from banty.evals.audit.tasks import Side, TaskSet
+from banty.records import JSON
 
 FORMAT = "banty-audit-1"
 _OF_CONTENT = ("customers", "writes", "text")
@@ -77,6 +78,21 @@ class Audit:
             "construction": self.construction,
             "banty": __version__,
         }
+
+
+def refusal(why: str, test: Mapping[str, JSON]) -> dict[str, Any]:
+    """An audit's JSON where there could be none: it allows nothing, and says why."""
+    return {
+        "format": FORMAT,
+        "may_be_called_held_out": False,
+        "sentence": f"A result must not be called held-out: its tasks could not be compared ({why}).",
+        "train": {},
+        "test": dict(test),
+        "overlaps": [],
+        "overlapping_tasks": [],
+        "construction": "",
+        "banty": __version__,
+    }
 
 
 def audit(train: TaskSet, test: TaskSet) -> Audit:
