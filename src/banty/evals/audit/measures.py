@@ -147,7 +147,7 @@ def same_writes(train: Side, test: Side) -> Finding:
         {
             "identical": len(identical),
             "near": len(near),
-            "near_scores": sorted(round(one, 3) for one in scores.values()),
+            "near_alike": _spread(np.array(list(scores.values()))),
         },
         examples_of(train, test, shown, words),
         frozenset(identical),
@@ -206,7 +206,11 @@ def same_templates(train: Side, test: Side) -> Finding:
         ([one or frozenset() for one in side] for side in told) if exact else (train.skeletons, test.skeletons)
     )
     if not exact and (not any(of_train) or not any(of_test)):
-        return unknown("templates", TEMPLATES_RULE, "no environment tells its templates, and there is no text")
+        return unknown(
+            "templates",
+            TEMPLATES_RULE,
+            "no side tells its templates, and one has no sentence of five words",
+        )
     users = Counter(one for bag in of_train for one in bag)
     sharing = {place: bag & users.keys() for place, bag in enumerate(of_test) if bag & users.keys()}
     if exact:

@@ -51,7 +51,7 @@ def open_tasks(spec: str, how: Opening) -> TaskSet:
         return _of_card(path, {}, how)
     if path.is_file():
         return _first(read_task_file(path, split), how)
-    if (path / "recipe.json").is_file() or (path / "card.json").is_file() or Store(path).parts():
+    if (path / "recipe.json").is_file() or (path / "card.json").is_file() or _stores(path):
         if split:
             raise InputError(f"{spec}: the tasks of a run are those it was run on; leave out :{split}")
         return _of_folder(path, how)
@@ -197,7 +197,7 @@ def tasks_of_store(folder: Path, recipe: Mapping[str, Any], allow_code: bool) ->
     the conversations show them."""
     name = f"the run {folder.resolve().name}"
     about: dict[str, JSON] = {"kind": "run", "folder": str(folder.resolve())}
-    places = [place for place in (folder / "rollouts", folder) if _has_rollouts(place)]
+    places = _stores(folder)
     if not places:
         raise InputError(f"{folder} holds no rollouts, so there is no telling what it was trained on; name ENV:SPLIT")
     pins = Store(places[0]).tasks()
@@ -265,8 +265,13 @@ def _first(tasks: TaskSet, how: Opening) -> TaskSet:
     return TaskSet(tasks.name, tasks.tasks[: how.num_tasks], tasks.about, tasks.matching, tasks.split)
 
 
-def _has_rollouts(place: Path) -> bool:
-    return any((place / part / "rollouts.parquet").is_file() for part in Store(place).parts())
+def _stores(folder: Path) -> list[Path]:
+    """Where a folder keeps rollouts: beneath it, or in itself."""
+    return [
+        place
+        for place in (folder / "rollouts", folder)
+        if any((place / part / "rollouts.parquet").is_file() for part in Store(place).parts())
+    ]
 
 
 def _imitated(recipe: Mapping[str, Any]) -> str:

@@ -115,18 +115,13 @@ def records_of(call: ToolCall) -> list[str]:
 
 
 _FEWEST_WORDS = 5
-_MASKS = (
-    (re.compile(r"\b[A-Za-z]+(?:_[A-Za-z]+)*_\d+\b|\b\S+@\S+\b"), "ID"),
-    (re.compile(r"\b(?=\w*\d)\w+(?:[-:./,]\d+)*\b"), "NUMBER"),
-    (re.compile(r"\b[A-Z]{2,}\b"), "CODE"),
-    (
-        re.compile(
-            r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December|"
-            r"Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)\b"
-        ),
-        "NUMBER",
-    ),
-    (re.compile(r"(?<=[a-z,] )[A-Z][a-z]+(?: [A-Z][a-z]+)*\b"), "NAME"),
+_MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
+_DAYS = "Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday"
+_ENTITY = re.compile(
+    r"(?P<ID>\b[A-Za-z]+(?:_[A-Za-z]+)*_\d+\b|\b\S+@\S+\b)"
+    rf"|(?P<NUMBER>\b(?=\w*\d)\w+(?:[-:./,]\d+)*\b|\b(?:{_MONTHS}|{_DAYS})\b)"
+    r"|(?P<CODE>\b[A-Z]{2,}\b)"
+    r"|(?P<NAME>(?<=[a-z,] )[A-Z][a-z]+(?: [A-Z][a-z]+)*\b)"
 )
 
 
@@ -134,9 +129,7 @@ def skeletons_of(text: str) -> frozenset[str]:
     """The sentences of a text that are five words or longer, with every entity masked, in lower case."""
     found = set()
     for sentence in re.split(r"(?<=[.!?;])\s+|\n+|\t+", text):
-        masked = sentence
-        for pattern, mask in _MASKS:
-            masked = pattern.sub(mask, masked)
+        masked = _ENTITY.sub(lambda entity: str(entity.lastgroup), sentence)
         words = re.findall(r"[A-Za-z']+", masked)
         if len(words) >= _FEWEST_WORDS:
             found.add(" ".join(words).lower())
