@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tests.evals.toy_desk import GuessingTasks
 
@@ -80,13 +82,18 @@ def test_a_taskset_that_cannot_say_what_a_task_holds_is_named() -> None:
         ("airline/mini:later", "airline/mini has no split 'later'; it has train, dev, test"),
         ("airline/tau2", "needs data=FOLDER"),
         ("./nowhere/tasks.json", "there is no ./nowhere/tasks.json"),
-        ("tests", "no airline db.json in tests"),
         ("desk.py:Tasks:train", "is Python code; add --allow-code"),
     ],
 )
 def test_what_names_no_tasks(spec: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         open_tasks(spec, Opening(default_split="train"))
+
+
+def test_a_folder_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(InputError, match=r"no airline db\.json in"):
+        open_tasks(str(tmp_path), Opening(default_split="train"))
 
 
 def test_more_tasks_than_there_are() -> None:

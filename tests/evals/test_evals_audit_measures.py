@@ -108,6 +108,7 @@ def test_one_instruction_word_for_word_overlaps_and_a_short_one_does_not() -> No
     copied = task("copy", TRAIN[0].content.text.upper() + "!", "somebody")
     same = found(TRAIN, [*TEST, copied], "text")
     assert (same.level, same.figures["word_for_word"]) == ("overlapping", 1)
+    assert same.shares == "instructions word for word (1 of 61 test tasks)"
     short = task("short", "cancel it please", "a")
     assert found([short, *TRAIN], [dataclasses.replace(short, id="again"), *TEST], "text").level == "none"
 

@@ -163,14 +163,13 @@ def similar_text(train: Side, test: Side, like: Likeness) -> Finding:
     close = {int(place): int(like.jaccard.places[place]) for place in np.flatnonzero(like.close)}
     close = {place: other for place, other in close.items() if other >= 0}
     more_than_chance = like.p_value is not None and like.p_value < SURE
-    level: Level = "none"
-    if verbatim or (more_than_chance and 2 * len(close) >= len(test)):
-        level = "overlapping"
-    elif more_than_chance:
-        level = "related"
-    both = sorted({*verbatim, *close}, key=lambda place: -like.jaccard.scores[place])
-    pairs = {place: verbatim.get(place, close.get(place, 0)) for place in both} if level != "none" else {}
-    words = {place: f"word Jaccard {like.jaccard.scores[place]:.2f}" for place in both}
+    most = more_than_chance and 2 * len(close) >= len(test)
+    level: Level = "overlapping" if verbatim or most else "related" if more_than_chance else "none"
+    counts_close = more_than_chance and (most or not verbatim)
+    pairs = {**(close if counts_close else {}), **verbatim}
+    pairs = {place: pairs[place] for place in sorted(pairs, key=lambda place: -like.jaccard.scores[place])}
+    words = {place: f"word Jaccard {like.jaccard.scores[place]:.2f}" for place in pairs}
+    what = "nearer than unrelated tasks come to each other" if counts_close else "word for word"
     figures: dict[str, Any] = {
         "close": len(close),
         "word_for_word": len(verbatim),
@@ -183,14 +182,13 @@ def similar_text(train: Side, test: Side, like: Likeness) -> Finding:
         "containment_of_unrelated": _spread(like.null_containment),
         **_paired(train, test, like),
     }
-    count = len(both) if level != "none" else len(close)
-    shares = f"instructions nearer than unrelated tasks come to each other ({counted(count, len(test))})"
+    count = len(pairs) if level != "none" else len(close)
     return Finding(
         "text",
         level,
         count,
         len(test),
-        shares,
+        f"instructions {what} ({counted(count, len(test))})",
         TEXT_RULE,
         figures,
         examples_of(train, test, pairs, words),
