@@ -176,6 +176,20 @@ def test_tau2s_own_split_has_near_copies_on_both_sides() -> None:
 
 
 @needs_tau2
+def test_one_split_of_two_task_files_is_not_one_split() -> None:
+    options = {"data": str(SHARED), "customer": "silent"}
+    fork = open_tasks(
+        "airline/tau2:base",
+        Opening(default_split="train", options={**options, "tasks": str(SHARED / "tasks_amazon_verified.json")}),
+    )
+    ours = open_tasks("airline/tau2:base", Opening(default_split="test", options=options))
+    result = audit(fork, ours)
+    assert result.construction == ""
+    assert next(one for one in result.findings if one.measure == "tasks").count == 47
+    assert "the split itself" in audit(ours, ours).sentence
+
+
+@needs_tau2
 def test_the_environment_and_the_task_file_give_the_same_tasks() -> None:
     how = Opening(default_split="test", options={"data": str(SHARED), "customer": "silent"})
     made, read = open_tasks("airline/tau2:base", how), opened(SHARED / "tasks.json")

@@ -80,7 +80,7 @@ def tasks_of_split(
         _made_again(taskset, pins, watch),
         {**known, "provenance": dict(taskset.provenance), **(about or {})},
         taskset.matching(),
-        (taskset.env, split),
+        (_origin(taskset), split),
     )
 
 
@@ -94,7 +94,7 @@ def tasks_of_pins(taskset: Taskset, pins: Sequence[Task], name: str, about: Mapp
         _made_again(taskset, pins, None),
         {**known, **about},
         taskset.matching(),
-        (taskset.env, split) if split else None,
+        (_origin(taskset), split) if split else None,
     )
 
 
@@ -245,6 +245,12 @@ def _made_again(taskset: Taskset, pins: Sequence[Task], watch: Watch | None) -> 
         if watch is not None:
             watch(place + 1, len(pins))
     return tuple(tasks)
+
+
+def _origin(taskset: Taskset) -> str:
+    """The environment, told apart by its task file where it has one."""
+    file = taskset.provenance.get("tasks_sha256")
+    return f"{taskset.env} ({file[:12]})" if isinstance(file, str) else taskset.env
 
 
 def _content(taskset: Taskset, task: Task) -> TaskContent:
