@@ -30,7 +30,7 @@ def banty(*words: str, cwd: Path, timeout_s: float = 120) -> subprocess.Complete
 
 def test_every_command_has_help_with_two_examples() -> None:
     names = ["train", "eval", "play", "inspect", "compare", "tasks", "envs", "new env", "plan", "report", "sweep"]
-    names += ["calibrate", "import", "export", "tau2 data", "tau2 calls", "tau2 grade"]
+    names += ["calibrate", "import", "audit", "card", "export", "tau2 data", "tau2 calls", "tau2 grade"]
     for name in names:
         words = [*name.split(), "--help"]
         shown = CliRunner().invoke(app, words, env={"COLUMNS": "200", "TERM": "dumb"})

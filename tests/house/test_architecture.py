@@ -21,7 +21,7 @@ ARROWS: dict[str, set[str]] = {
     "runs": {"records"},
     "rubrics": {"records", "chat", "runs"},
     "calibrate": {"records", "stats", "credit", "rubrics", "runs"},
-    "evals": {"records", "rollout", "envs", "stats", "runs"},
+    "evals": {"records", "rollout", "envs", "rubrics", "stats", "runs"},
     "report": {"records", "stats", "credit", "rollout", "microscope", "runs", "evals", "perf"},
     "microscope": {"records", "credit", "rollout", "rubrics", "train"},
     "sweeps": {"records", "stats", "runs", "evals"},

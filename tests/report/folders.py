@@ -12,6 +12,7 @@ from tests import rollouts_by_hand as by_hand
 from tests.evals.toy_desk import GuessingTasks
 
 from banty.evals import Card, EvalPlan, make_card
+from banty.evals.audit import AUDIT_FILE, FORMAT
 from banty.records import Rollout, SamplingParams
 from banty.rollout import Store
 from banty.runs import RunFolder
@@ -63,12 +64,27 @@ def add_eval(folder: Path, told: Sequence[Rollout], card: Card | None, kind: str
     return folder
 
 
+def audit_json(card: Card, allowed: bool = True, split: str = "train") -> dict[str, Any]:
+    """An audit as it lies beside a card, in as few words as will do."""
+    verdict = "may be called held-out: they share nothing that was looked for"
+    return {
+        "format": FORMAT,
+        "may_be_called_held_out": allowed,
+        "sentence": f"A result {verdict if allowed else 'must not be called held-out: they share tasks (3 of 4)'}.",
+        "train": {"env": "hand/made", "split": split},
+        "test": {"tasks_sha256": card.data["identity"]["tasks_sha256"]},
+        "overlaps": [],
+    }
+
+
 def add_both(run: Path, name: str = "") -> None:
-    """Evaluations before and after, with their cards."""
+    """Evaluations before and after, with their cards and audits."""
     suffix = f"-{name}" if name else ""
     for when, successes in (("before", BEFORE), ("after", AFTER)):
         told = rollouts(successes)
-        add_eval(run / f"eval-{when}{suffix}", told, card_of(told, f"nano {when}"))
+        card = card_of(told, f"nano {when}")
+        folder = add_eval(run / f"eval-{when}{suffix}", told, card)
+        write_json(folder / AUDIT_FILE, audit_json(card))
 
 
 def add_steps(run: Path, count: int, kind: str = "rl") -> None:

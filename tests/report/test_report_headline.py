@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.report import folders
 
 from banty.errors import InputError
 from banty.evals import read_card
+from banty.evals.audit import AUDIT_FILE
 from banty.report import headline
 from banty.report.headline import place_of
 from banty.report.wording import interval, seconds
@@ -35,16 +38,54 @@ def test_greedy_is_called_greedy_and_errors_are_counted(tmp_path: Path) -> None:
     for when in ("before", "after"):
         told = folders.rollouts([[1, None], [0, 1]])
         folders.add_eval(run / f"eval-{when}", told, folders.card_of(told, f"nano {when}", temperature=0.0))
-    assert " greedy success on 2 held-out" in headline(run)
-    assert "; 2 of 8 episodes could not be scored and are left out; one training seed" in headline(run)
+    assert " greedy success on 2 test tasks" in headline(run)
+    assert "; 2 of 8 episodes could not be scored and are left out; not called held-out" in headline(run)
 
 
-def test_the_training_split_is_not_held_out(tmp_path: Path) -> None:
-    same = {**folders.RL, "env": {"name": "hand/made", "options": {}, "split": "test"}}
-    run = folders.new_run(tmp_path / "run", same)
+Spoil = Callable[[Path, dict[str, Any]], object]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda file, _: file.unlink(), "no audit of the training tasks lies beside the result"),
+        (lambda file, _: file.write_text("{"), "its audit.json cannot be read (JSONDecodeError)"),
+        (lambda file, data: write_json(file, {**data, "format": "other"}), "is not an audit of this Banty"),
+        (lambda file, data: write_json(file, {**data, "sentence": None}), "is damaged: it has no sentence"),
+        (lambda file, data: write_json(file, {**data, "test": {}}), "its audit.json is of other test tasks"),
+        (
+            lambda file, data: write_json(file, {**data, "train": {"env": "hand/made", "split": "dev"}}),
+            "its audit.json is of other training tasks",
+        ),
+    ],
+)
+def test_without_an_audit_of_these_tasks_nothing_is_held_out(tmp_path: Path, spoil: Spoil, reason: str) -> None:
+    run = folders.whole_run(tmp_path / "run")
+    assert "4 held-out test tasks" in headline(run)
+    file = run / "eval-after" / AUDIT_FILE
+    spoil(file, json.loads(file.read_text()))
+    said = headline(run)
+    assert "on 4 test tasks x 2 trials" in said
+    refused = said.partition("; not called held-out: ")[2]
+    assert reason in refused
+
+
+def test_an_audit_that_found_overlap_takes_the_words_away_and_says_why(tmp_path: Path) -> None:
+    run = folders.whole_run(tmp_path / "run")
+    card = read_card(run / "eval-after")
+    write_json(run / "eval-after" / AUDIT_FILE, folders.audit_json(card, allowed=False))
+    said = headline(run)
+    assert "on 4 test tasks x 2 trials" in said
+    assert "; not called held-out: they share tasks (3 of 4); one training seed." in said
+
+
+def test_fine_tuning_without_an_audit_claims_nothing_and_explains_nothing(tmp_path: Path) -> None:
+    run = folders.new_run(tmp_path / "run", folders.SFT)
     folders.add_both(run)
+    assert "4 held-out test tasks" in headline(run)
+    for when in ("before", "after"):
+        (run / f"eval-{when}" / AUDIT_FILE).unlink()
     assert "held-out" not in headline(run)
-    assert "4 test tasks" in headline(run)
 
 
 def test_an_unfinished_run_says_so_and_claims_no_gain(tmp_path: Path) -> None:

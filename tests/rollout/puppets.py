@@ -29,6 +29,7 @@ from banty.records import (
     Rollout,
     SampleRequest,
     Task,
+    TaskContent,
     ToolCall,
     ToolMatching,
 )
@@ -120,6 +121,9 @@ class Stage:
 
     def golden(self, task: Task) -> Sequence[ToolCall] | None:
         return None
+
+    def content(self, task: Task) -> TaskContent:
+        return TaskContent()
 
     def matching(self) -> Mapping[str, ToolMatching]:
         return {}

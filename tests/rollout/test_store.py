@@ -176,6 +176,21 @@ def test_task_data_is_not_stored(tmp_path: Path) -> None:
     assert rollout.task.pin == with_data.pin
 
 
+def test_the_tasks_of_root_rollouts_are_read_by_themselves(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    every = rollouts()
+    store.write("one", every)
+    store.write("two", every)
+    wanted = {rollout.task.id: rollout.task for rollout in every if rollout.depth == 0}
+    assert len(wanted) < len(every)
+    found = store.tasks()
+    assert {task.id: task for task in found} == wanted
+    assert [dict(task.public) for task in found] == [dict(wanted[task.id].public) for task in found]
+    (tmp_path / "two" / "rollouts.parquet").write_bytes(b"half")
+    with pytest.raises(StoreError, match="could not read"):
+        store.tasks()
+
+
 def test_parts_are_read_in_order_of_their_names_or_as_asked(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for name in ("step-000002", "step-000001"):

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from banty import __version__
 from banty.cli import show
+from banty.cli.audit import audit
 from banty.cli.calibrate import calibrate
 from banty.cli.card import card
 from banty.cli.choices import (
@@ -35,6 +36,7 @@ from banty.cli.sweep import sweep
 from banty.cli.tau2 import tau2_app
 from banty.cli.training import (
     check_recipe,
+    eval_folder,
     load_any_recipe,
     open_run,
     recipe_json,
@@ -48,6 +50,7 @@ from banty.envs.registry import BUILT_IN, installed
 from banty.envs.scaffold import class_prefix, new_env
 from banty.errors import InputError
 from banty.evals import EvalPlan, compare_cards, read_card
+from banty.evals.audit import standing_of
 from banty.records import Limits, SamplingParams
 from banty.report import headline, write_report
 from banty.rollout import Cast, check_roles
@@ -72,6 +75,7 @@ app.command("export")(export)
 app.add_typer(tau2_app, name="tau2")
 app.command("calibrate")(calibrate)
 app.command("card")(card)
+app.command("audit")(audit)
 
 Env = Annotated[str, typer.Option("--env", help="Environment: a name from `banty envs`, or FILE.py:NAME.")]
 Options = Annotated[
@@ -110,7 +114,10 @@ def train(
     as_json: AsJson = False,
     allow_code: AllowCode = False,
 ) -> None:
-    """Evaluate on held-out tasks, train (reinforcement learning, or fine-tuning on conversations), evaluate again.
+    """Evaluate, train (reinforcement learning, or fine-tuning on conversations), evaluate again on the same tasks.
+
+    Beside each result lies an audit of what the training tasks share with its own; only where that allows it are they
+    called held-out.
 
     Examples:
 
@@ -143,12 +150,13 @@ def train(
         return
     if not resume:
         run = open_run(resolved, fresh_folder(out, f"train-{Path(recipe).stem}"))
-    comparisons = run_training(resolved, run, tasksets, prepared, quiet=as_json)
+    comparisons = run_training(resolved, run, tasksets, prepared, quiet=as_json, allow_code=allow_code)
     if as_json:
         print_json(run.read_json("result.json") | {"folder": str(run.path)})
     else:
         for name, comparison in comparisons.items():
-            show.show_training(console, comparison, name)
+            standing = standing_of(eval_folder(run.path, "after", name), comparison.second)
+            show.show_training(console, comparison, name, standing)
     page = write_report(run.path)  # last: whatever is wrong with it, the result has been said
     if not as_json:
         if told := speed_sentence(run.path):

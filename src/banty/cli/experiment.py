@@ -148,7 +148,16 @@ def run_cell(work: Work, tell: Tell) -> dict[str, Any]:
         def watch(report: StepReport) -> None:
             tell((report.step + 1, report.num_steps))
 
-        run_training(recipe, run, tasksets, prepared, quiet=True, baselines=work.baselines, watch=watch)
+        run_training(
+            recipe,
+            run,
+            tasksets,
+            prepared,
+            quiet=True,
+            baselines=work.baselines,
+            watch=watch,
+            allow_code=work.allow_code,
+        )
     return result_line(run, work.metrics)
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from banty.cli.plain import plain
 from banty.evals import GRADERS, Card, CardComparison
+from banty.evals.audit import Standing
 from banty.records import Message, Rollout, ToolCall, Turn
 from banty.sweeps import SweepTable
 
@@ -136,12 +137,15 @@ def show_comparison(console: Console, comparison: CardComparison) -> None:
     console.print(table)
 
 
-def show_training(console: Console, comparison: CardComparison, name: str = "") -> None:
+def show_training(
+    console: Console, comparison: CardComparison, name: str = "", standing: Standing | None = None
+) -> None:
     """Before and after training: the success rates, and the habits that changed most. `name` is that of an evaluation
-    beside the main one."""
+    beside the main one; `standing` says whether its tasks may be called held-out."""
     before, after = comparison.first, comparison.second
     identity = before.data["identity"]
-    title = f"{identity['env']}, held-out {identity['split']} tasks{f', {name}' if name else ''}"
+    held_out = "held-out " if standing is not None and standing.held_out else ""
+    title = f"{identity['env']}, {held_out}{identity['split']} tasks{f', {name}' if name else ''}"
     table = Table(title=plain(title), title_justify="left")
     for column in ("", "before", "after"):
         table.add_column(column)
@@ -166,6 +170,9 @@ def show_training(console: Console, comparison: CardComparison, name: str = "") 
             f"trials, minimum detectable {number(comparison.result.mde)}: {comparison.result.verdict}"
         )
     )
+    if standing is not None:
+        refused = f"not called held-out: {standing.refusal}" if not standing.held_out else standing.reason
+        console.print(plain(f"audit: {refused}"))
 
 
 def show_sweep(console: Console, drawn: SweepTable) -> None:

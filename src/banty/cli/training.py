@@ -1,4 +1,4 @@
-"""`banty train`: evaluate on held-out tasks, train, evaluate again, and say what changed."""
+"""`banty train`: evaluate, train, evaluate again, audit what both are made on, and say what changed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from banty.cli.auditing import RunAuditor
 from banty.cli.choices import Chosen, expert_of, habits_of, with_whole_paths
 from banty.cli.evaluate import run_eval
 from banty.cli.local import (
@@ -127,14 +128,17 @@ def run_training(
     *,
     baselines: bool = True,
     watch: Callable[[StepReport], None] | None = None,
+    allow_code: bool = False,
 ) -> Mapping[str, CardComparison]:
     """Carry the run through to its end from wherever it stands; the comparison of after with before on each taskset.
 
     The tasks' baselines are played beside the last evaluation unless told otherwise. `watch` is told of each step.
+    Beside each card lies an audit of what is trained on against what it was measured on.
     """
     taskset = tasksets.get("")
+    auditor = RunAuditor(recipe, tasksets, allow_code)
     trainee = trainee_of(recipe, taskset, run, prepared)
-    before = _evaluate(recipe, tasksets, trainee, run, "before", quiet, baselines=False)
+    before = _evaluate(recipe, tasksets, trainee, run, auditor, "before", quiet, baselines=False)
     with Meter("train", _num_steps(recipe), "steps", quiet) as meter:
 
         def on_step(report: StepReport) -> None:
@@ -168,7 +172,7 @@ def run_training(
         trainee.save(run.weights)
     except OSError as error:
         raise StoreError(f"could not write {run.weights}: {error.strerror or error}; {_kept(run)}") from error
-    after = _evaluate(recipe, tasksets, trainee, run, "after", quiet, baselines=baselines)
+    after = _evaluate(recipe, tasksets, trainee, run, auditor, "after", quiet, baselines=baselines)
     comparisons = {name: compare_cards(card, after[name]) for name, card in before.items()}
     results = {
         name: {**each.to_json(), "before": each.first.data["success"], "after": each.second.data["success"]}
@@ -375,16 +379,24 @@ def _evaluate(
     tasksets: Mapping[str, Taskset],
     trainee: Trainee,
     run: RunFolder,
+    auditor: RunAuditor,
     when: str,
     quiet: bool,
     *,
     baselines: bool,
 ) -> dict[str, Card]:
     chosen = functools.cache(lambda: trainee.chosen(when))  # it hashes the weights
-    return {
-        name: _evaluate_on(name, recipe, taskset, chosen, run, when, quiet, baselines=baselines)
-        for name, taskset in tasksets.items()
-    }
+    cards = {}
+    for name, taskset in tasksets.items():
+        folder = eval_folder(run.path, when, name)
+        cards[name] = _evaluate_on(name, recipe, taskset, chosen, run, folder, when, quiet, baselines=baselines)
+        auditor.write(name, cards[name], folder)
+    return cards
+
+
+def eval_folder(run: Path, when: str, name: str) -> Path:
+    """Where a run keeps its evaluation `before` or `after`; `name` is empty for the main one."""
+    return run / (f"eval-{when}-{name}" if name else f"eval-{when}")
 
 
 def _evaluate_on(
@@ -393,13 +405,13 @@ def _evaluate_on(
     taskset: Taskset,
     choose: Callable[[], Chosen],
     run: RunFolder,
+    folder: Path,
     when: str,
     quiet: bool,
     *,
     baselines: bool,
 ) -> Card:
     assert recipe.env is not None, "a taskset is made of an environment"
-    folder = run.path / (f"eval-{when}-{name}" if name else f"eval-{when}")
     if (folder / "card.json").exists():
         card = read_card(folder)
         if card.data["num_scored"] == card.data["num_episodes"]:  # else those that errored are tried once more

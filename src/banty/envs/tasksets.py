@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
 
 from banty.envs.baselines import do_nothing
 from banty.errors import InputError
-from banty.records import JSON, Baselines, Env, Expert, Habit, Task, ToolCall, ToolMatching, generator, sha256_json
+from banty.records import (
+    JSON,
+    Baselines,
+    Env,
+    Expert,
+    Habit,
+    Task,
+    TaskContent,
+    ToolCall,
+    ToolMatching,
+    generator,
+    sha256_json,
+)
 
 
 class Tasks:
@@ -62,6 +74,16 @@ class Tasks:
     def matching(self) -> Mapping[str, ToolMatching]:
         return {}
 
+    def content(self, task: Task) -> TaskContent:
+        """The texts in the task's data, and of its golden calls those of tools that do more than read."""
+        golden = self.golden(task)
+        writes = None
+        if golden is not None:
+            tools = getattr(type(self.episode(task)), "tools", {})
+            reads = {name for name, tool in tools.items() if tool.schema.effect == "read"}
+            writes = tuple(call for call in golden if call.name not in reads)
+        return TaskContent(text="\n".join(_texts(self.describe(task.data))), writes=writes)
+
     def describe(self, data: Any) -> JSON:
         """A task's data as JSON, for the fingerprint."""
         return dataclasses.asdict(data) if dataclasses.is_dataclass(data) and not isinstance(data, type) else data
@@ -76,6 +98,17 @@ class Tasks:
             raise InputError(
                 f"the data of {self.env} is not JSON ({error}); give {type(self).__name__} a describe(self, data)"
             ) from error
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in JSON, in its order, keys left out; a number is the text of it."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        yield str(value)
 
 
 def check_place(env: str, splits: Mapping[str, int], split: str, index: int = 0) -> None:

@@ -24,7 +24,16 @@ from banty.records.messages import JSON, CallFault, Effect, FaultKind, Message, 
 from banty.records.optim import OptimizerSpec
 from banty.records.rollouts import CallResult, Group, Outcome, Rollout, Segment, Status, StatusCause, Transform, Turn
 from banty.records.seeds import bucket, derive, generator
-from banty.records.tasks import Baselines, Task, Taskset, ToolMatching, canonical_json, sha256_json, take
+from banty.records.tasks import (
+    Baselines,
+    Task,
+    TaskContent,
+    Taskset,
+    ToolMatching,
+    canonical_json,
+    sha256_json,
+    take,
+)
 
 __all__ = [
     "AGGREGATIONS",
@@ -66,6 +75,7 @@ __all__ = [
     "StatusCause",
     "SupervisedLoss",
     "Task",
+    "TaskContent",
     "Taskset",
     "ToolCall",
     "ToolMatching",

@@ -71,6 +71,22 @@ class ToolMatching:
     numbers: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class TaskContent:
+    """What a task could have in common with another one, for audits of leakage. Private like the task's data.
+
+    `customers` are the ids of whom it is about, `text` is what its user is told or says, `writes` are the golden calls
+    that change something. `templates` are the wordings its user may speak in, one text each. `tables` are the sha256
+    of the tables it is played on, by name. None is for what nobody knows.
+    """
+
+    customers: frozenset[str] | None = None
+    text: str = ""
+    writes: tuple[ToolCall, ...] | None = None
+    templates: frozenset[str] | None = None
+    tables: Mapping[str, str] | None = None
+
+
 class Taskset(Protocol):
     """Many tasks of one environment, with splits, and the factory of episodes over them."""
 
@@ -111,6 +127,9 @@ class Taskset(Protocol):
 
     def matching(self) -> Mapping[str, ToolMatching]:
         """By tool, what in its arguments has no meaning when a call is compared with a golden one."""
+
+    def content(self, task: Task) -> TaskContent:
+        """What the task could share with others. Private like its data."""
 
     def fingerprint(self, split: str, num_tasks: int | None = None, seed: int = 0) -> str:
         """sha256 over everything that decides what the first `num_tasks` tasks ask and how they are scored."""

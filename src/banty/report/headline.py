@@ -31,7 +31,7 @@ def sentence(source: Source) -> str:
     elif source.main.after is not None:
         words = (
             f"{source.name} reaches {_result(source.main.after)} on {tasks_of(source, source.main.after)}, measured "
-            f"after {_training(source)}; it has no evaluation from before, so no gain is shown"
+            f"after {_training(source)}; it has no evaluation from before, so no gain is shown{_refused(source)}"
         )
     else:
         words = _not_yet_measured(source)
@@ -49,15 +49,23 @@ def how_sampled(card: Card) -> str:
 
 
 def tasks_of(source: Source, card: Card) -> str:
-    """How many tasks of what, times trials. They count as held out where RL trained on another split."""
+    """How many tasks of what, times trials; held-out only where the audit beside the card allows it."""
     identity = card.data["identity"]
-    trained_on = table(source.recipe.get("env")).get("split")
-    held_out = source.kind == "rl" and trained_on is not None and trained_on != identity["split"]
+    standing = source.main.standing
+    held_out = not source.is_eval and standing is not None and standing.held_out
     trials = int(finite(identity.get("num_trials")) or 1)
     times = f" x {trials} trials" if trials > 1 else ""
     num_tasks = len(card.data["tasks"])
     what = f"{'held-out ' if held_out else ''}{identity['split']} task{'s' if num_tasks != 1 else ''}"
     return f"{num_tasks} {what}{times} of {identity['env']}"
+
+
+def _refused(source: Source) -> str:
+    """Why a training run's result is not called held-out, where somebody might think that it is."""
+    standing = source.main.standing
+    if standing is None or standing.held_out or not (standing.audited or source.kind == "rl"):
+        return ""
+    return f"; not called held-out: {standing.refusal}"
 
 
 def _result(card: Card) -> str:
@@ -79,7 +87,7 @@ def _changed(source: Source, before: Card, after: Card) -> str:
     difference = interval(comparison.to_json()["difference"], 2)
     return (
         f"{source.name} went {went} on {tasks_of(source, after)} (difference {difference}, paired by task: "
-        f"{comparison.result.verdict}) after {training}{_excluded(before, after)}; one training seed"
+        f"{comparison.result.verdict}) after {training}{_excluded(before, after)}{_refused(source)}; one training seed"
     )
 
 

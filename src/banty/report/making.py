@@ -75,6 +75,9 @@ def identity_pairs(source: Source) -> Pairs:
     for name, card in cards:
         if card is not None:
             pairs += [(f"{name}: {what}" if name else what, value) for what, value in _identity(card)]
+    for one in source.evaluations:
+        if one.standing is not None and one.standing.audited:
+            pairs.append((f"{one.name}: audit" if one.name else "audit", one.standing.reason))
     if source.data:
         tokens = f"{count(source.data.get('trained_tokens'))} trained tokens"
         pairs.append(("imitated", f"{count(source.data.get('num_samples'))} conversations, {tokens}"))

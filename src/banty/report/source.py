@@ -10,6 +10,7 @@ from typing import Any
 
 from banty.errors import InputError, StoreError
 from banty.evals import Card, CardComparison, compare_cards, latest_roots, read_card
+from banty.evals.audit import Standing, standing_of
 from banty.records import Rollout
 from banty.report.wording import finite, table
 from banty.rollout import Store
@@ -19,13 +20,14 @@ from banty.runs import RunFolder, read_rows
 @dataclass(frozen=True)
 class Evaluation:
     """The same tasks before and after training. `name` is empty for the main one; `refused` says why the two cards
-    cannot be compared."""
+    cannot be compared. `standing` says whether its tasks may be called held-out."""
 
     name: str
     before: Card | None = None
     after: Card | None = None
     comparison: CardComparison | None = None
     refused: str = ""
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def read_source(folder: Path) -> Source:
     if damaged:
         lines = "1 line of metrics.jsonl is" if damaged == 1 else f"{damaged} lines of metrics.jsonl are"
         notes.append(f"{lines} damaged and left out.")
+    trained_on = table(recipe.get("env")).get("split") if kind == "rl" else None
     return Source(
         path=folder,
         kind=kind,
@@ -140,8 +143,8 @@ def read_source(folder: Path) -> Source:
         rows=() if kind == "eval" else tuple(rows),
         sittings=tuple(rows) if kind == "eval" else (),
         single=single,
-        main=_evaluation(folder, "", notes),
-        further=tuple(_evaluation(folder, name, notes) for name in _further_names(folder)),
+        main=_evaluation(folder, "", notes, trained_on),
+        further=tuple(_evaluation(folder, name, notes, trained_on) for name in _further_names(folder)),
         engine=_optional(run, "engine.json", notes),
         data=_optional(run, "data.json", notes),
         finished=(folder / "result.json").is_file(),
@@ -180,18 +183,22 @@ def _further_names(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def _evaluation(folder: Path, name: str, notes: list[str]) -> Evaluation:
+def _evaluation(folder: Path, name: str, notes: list[str], trained_on: Any) -> Evaluation:
+    """The evaluation `name` of a run, which trained on the split `trained_on`, where that is known."""
     suffix = f"-{name}" if name else ""
-    before, after = (
-        _card(place, notes) if (place / "card.json").is_file() else None
-        for place in (folder / f"eval-before{suffix}", folder / f"eval-after{suffix}")
-    )
+    places = (folder / f"eval-before{suffix}", folder / f"eval-after{suffix}")
+    before, after = (_card(place, notes) if (place / "card.json").is_file() else None for place in places)
+    newest = after or before
+    if newest is None:
+        return Evaluation(name)
+    split = (str(newest.data["identity"]["env"]), str(trained_on)) if trained_on is not None else None
+    standing = standing_of(places[1] if after else places[0], newest, split)
     if before is None or after is None:
-        return Evaluation(name, before, after)
+        return Evaluation(name, before, after, standing=standing)
     try:
-        return Evaluation(name, before, after, compare_cards(before, after))
+        return Evaluation(name, before, after, compare_cards(before, after), standing=standing)
     except (ValueError, TypeError, KeyError) as error:
-        return Evaluation(name, before, after, refused=str(error))
+        return Evaluation(name, before, after, refused=str(error), standing=standing)
 
 
 def _card(folder: Path, notes: list[str]) -> Card | None:

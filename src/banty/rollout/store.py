@@ -173,6 +173,17 @@ class Store:
         for part in parts:
             yield from _read_part(self.folder / part)
 
+    def tasks(self) -> list[Task]:
+        """The distinct tasks of all root rollouts, without their data, as they were first met; turns are not read."""
+        found: dict[str, Task] = {}
+        for part in self.parts():
+            table, _ = _rollouts_table(self.folder / part)
+            for row in table.to_pylist():
+                if row["depth"] == 0:
+                    task = _task(row)
+                    found.setdefault(task.id, task)
+        return list(found.values())
+
 
 def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and all(entry.name.startswith(".") for entry in folder.iterdir())
@@ -330,6 +341,14 @@ def _segment_row(rollout: Rollout, turn: Turn, segment: Segment) -> dict[str, An
 
 def _read_part(folder: Path) -> Iterator[Rollout]:
     # The version comes first: a newer one may have other tables.
+    rollouts, version = _rollouts_table(folder)
+    others = {name: _read_table(folder / f"{name}.parquet") for name in SCHEMAS if name != "rollouts"}
+    tables = {"rollouts": rollouts, **others}
+    yield from _READERS[version]({name: table.to_pylist() for name, table in tables.items()})
+
+
+def _rollouts_table(folder: Path) -> tuple[pa.Table, int]:
+    """A part's main table and its schema version. Raises StoreError for one that nothing here reads."""
     rollouts = _read_table(folder / "rollouts.parquet")
     version = _version(rollouts)
     if version is None:
@@ -339,9 +358,11 @@ def _read_part(folder: Path) -> Iterator[Rollout]:
             f"{folder} was written with store schema {version}; this Banty reads {sorted(_READERS)}. "
             "Use the Banty that wrote it, or a newer one"
         )
-    others = {name: _read_table(folder / f"{name}.parquet") for name in SCHEMAS if name != "rollouts"}
-    tables = {"rollouts": rollouts, **others}
-    yield from _READERS[version]({name: table.to_pylist() for name, table in tables.items()})
+    return rollouts, version
+
+
+def _task(row: Mapping[str, Any]) -> Task:
+    return Task(row["env"], row["split"], row["task_index"], row["task_seed"], json.loads(row["task_public_json"]))
 
 
 def _read_table(path: Path) -> pa.Table:
@@ -368,9 +389,7 @@ def _read_version_1(tables: Mapping[str, list[dict[str, Any]]]) -> Iterator[Roll
     for row in tables["rollouts"]:
         yield Rollout(
             rollout_id=row["rollout_id"],
-            task=Task(
-                row["env"], row["split"], row["task_index"], row["task_seed"], json.loads(row["task_public_json"])
-            ),
+            task=_task(row),
             status=row["status"],
             cause=row["cause"],
             detail=row["detail"],

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from banty.envs.airline.baselines import airline_baselines, golden_of_task
+from banty.envs.airline.content import customers_in, tables_of, told_text
 from banty.envs.airline.customers import GUIDELINES, Customer, ModelCustomer, SilentCustomer
 from banty.envs.airline.data import AirlineWorld, airline_folder, benchmark_data, load_world
 from banty.envs.airline.env import AirlineDesk, Preset, preset
@@ -19,9 +20,10 @@ from banty.envs.airline.rubric import Gold, Grade
 from banty.envs.airline.tasks import AirlineTasks, CustomerKind
 from banty.envs.airline.tau2tasks import SPLITS_FILE, Tau2Task, Tau2Tasks, load_tasks
 from banty.envs.airline.telling import TELLING_VERSION, TellingCustomer
+from banty.envs.airline.writes import WRITE_TOOLS
 from banty.envs.tasksets import one_of
 from banty.errors import InputError
-from banty.records import JSON, Baselines, Env, Task, ToolCall
+from banty.records import JSON, Baselines, Env, Task, TaskContent, ToolCall
 
 FailingGold = Literal["refuse", "drop", "keep"]
 
@@ -141,6 +143,16 @@ class PublishedTasks(AirlineTasks):
         """The published actions, one annotator's path."""
         actions: tuple[ToolCall, ...] = task.data.task.actions
         return actions
+
+    def content(self, task: Task) -> TaskContent:
+        case: PublishedCase = task.data
+        text = told_text(case.task.instructions)
+        return TaskContent(
+            customers=customers_in(text, case.task.actions),
+            text=text,
+            writes=tuple(call for call in case.task.actions if call.name in WRITE_TOOLS),
+            tables=tables_of(case.world),
+        )
 
     def describe(self, data: PublishedCase) -> JSON:
         return [dict(data.task.raw), self._shown.policy]

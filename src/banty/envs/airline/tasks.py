@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from banty.envs.airline.baselines import airline_baselines, golden_calls, golden_of_scenario
+from banty.envs.airline.content import content_of_scenario, tables_of
 from banty.envs.airline.customers import (
     GUIDELINES,
     Customer,
@@ -32,7 +33,7 @@ from banty.envs.airline.tools import AirlineTools
 from banty.envs.airline.worlds import make_small_world, make_world, split_of
 from banty.envs.tasksets import Tasks, one_of
 from banty.errors import InputError
-from banty.records import JSON, Baselines, Env, Expert, Habit, Task, ToolCall, ToolMatching
+from banty.records import JSON, Baselines, Env, Expert, Habit, Task, TaskContent, ToolCall, ToolMatching
 
 CustomerKind = Literal["scripted", "model", "silent"]
 Phrasing = Literal["own", "train"]
@@ -166,6 +167,12 @@ class GeneratedTasks(AirlineTasks):
 
     def golden(self, task: Task) -> tuple[ToolCall, ...]:
         return golden_calls(task.data.scenario)
+
+    def content(self, task: Task) -> TaskContent:
+        case: GeneratedCase = task.data
+        # A small world is told by its tag, which holds its seed: reading the tables of twenty thousand takes a while.
+        tables = {"world": case.world.tag} if self._size == "mini" else tables_of(case.world)
+        return content_of_scenario(case.scenario, tables)
 
     def describe(self, data: GeneratedCase) -> JSON:
         """Scenario, right ending, world and policy text."""
