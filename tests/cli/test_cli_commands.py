@@ -209,7 +209,7 @@ def test_a_trained_policy_is_evaluated_from_its_run_folder(tmp_path: Path) -> No
         (("train", "nope.toml"), "no recipe nope.toml"),
         (("train", str(RECIPE), "train.stepz=3"), "did you mean 'steps'"),
         (("train", str(RECIPE), "train.steps=many"), "a whole number"),
-        (("train", str(RECIPE), "train.rollouts_per_task=1"), "at least 2"),
+        (("train", str(RECIPE), "train.rollouts_per_task=1"), "take 2 or more"),
         (("train", str(RECIPE), "env.name=airline/tau2"), "data=FOLDER"),
         (("train", str(RECIPE), "env.split=exam"), "train, dev, test"),
         (("train", str(RECIPE), "eval.num_tasks=99999"), "2000 tasks"),

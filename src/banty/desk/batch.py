@@ -54,8 +54,11 @@ def batch_credit(spec: CreditSpec) -> BatchCredit:
 def _normalised(values: Floats, present: Mask, options: Mapping[str, Any], axes: tuple[int, ...]) -> Floats:
     """What `credit.normalise` makes of the present values along `axes`, 0 elsewhere."""
     count = present.sum(axis=axes, keepdims=True)
-    mean = np.where(present, values, 0.0).sum(axis=axes, keepdims=True) / np.maximum(count, 1)
-    centred = np.where(present & (count > 1), values - mean, 0.0)
+    # Less the least, equal values are 0 to the last bit, as in `credit.normalise`.
+    least = np.where(present, values, np.inf).min(axis=axes, keepdims=True, initial=np.inf)
+    apart = np.where(present, values - np.where(count > 0, least, 0.0), 0.0)
+    mean = apart.sum(axis=axes, keepdims=True) / np.maximum(count, 1)
+    centred = np.where(present & (count > 1), apart - mean, 0.0)
     if not options["std"]:
         return centred
     square = (centred**2).sum(axis=axes, keepdims=True)
@@ -139,6 +142,9 @@ def _gigpo(batch: Batch, options: Mapping[str, Any]) -> Floats:
     key = (group * (int(batch.anchors.max(initial=0)) + 1) + batch.anchors)[known].astype(np.int64)
     _, place = np.unique(key, return_inverse=True)
     value, count = found[known], np.bincount(place)
+    least = np.full(len(count), np.inf)
+    np.minimum.at(least, place, value)
+    value = value - least[place]
     centred = value - (np.bincount(place, value) / count)[place]
     if options["std"]:
         square = np.bincount(place, centred**2) / np.maximum(count - options["ddof"], 1)
