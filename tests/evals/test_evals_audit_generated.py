@@ -80,7 +80,7 @@ def test_a_taskset_that_cannot_say_what_a_task_holds_is_named() -> None:
     [
         ("airline/nano:train", "no environment 'airline/nano'.*is no file or folder either"),
         ("airline/mini:later", "airline/mini has no split 'later'; it has train, dev, test"),
-        ("airline/tau2", "needs data=FOLDER"),
+        ("airline/tau2", "data=FOLDER"),
         ("./nowhere/tasks.json", "there is no ./nowhere/tasks.json"),
         ("desk.py:Tasks:train", "is Python code; add --allow-code"),
     ],
