@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from banty.envs.airline.baselines import airline_baselines, golden_of_task
-from banty.envs.airline.customers import GUIDELINES, Customer, ModelCustomer, SilentCustomer
+from banty.envs.airline.customers import Customer, ModelCustomer, SilentCustomer
 from banty.envs.airline.data import AirlineWorld, airline_folder, load_world
 from banty.envs.airline.env import AirlineDesk, Preset, preset
+from banty.envs.airline.guidelines import OWN, guidelines_in, read_guidelines
 from banty.envs.airline.rubric import Gold, Grade
 from banty.envs.airline.tasks import AirlineTasks, CustomerKind
 from banty.envs.airline.tau2tasks import Tau2Task, load_tasks
@@ -32,10 +33,12 @@ class PublishedTasks(AirlineTasks):
     """The 50 published tasks, or another task file over the same database, with any policy as the customer.
 
     No script plays them: `customer="model"` needs a policy in the role `user`, and `customer="silent"` serves
-    baselines that do not talk. The agent is shown the folder's own policy text.
+    baselines that do not talk. The agent is shown the folder's own policy text; a model that plays the customer gets
+    `guidelines` (a file), else the folder's own, else ours.
     """
 
     env = "airline/tau2"
+    pinned_user = "model"
 
     def __init__(
         self,
@@ -44,10 +47,11 @@ class PublishedTasks(AirlineTasks):
         tasks: str | Path | None = None,
         grade: Grade = "tau2",
         customer: CustomerKind = "model",
+        guidelines: str | Path | None = None,
     ) -> None:
         if data is None:
             raise InputError("airline/tau2 needs data=FOLDER: a tau2-bench checkout or its airline data folder")
-        super().__init__(grade, customer)
+        super().__init__(grade, customer, guidelines)
         if customer == "scripted":
             raise InputError(
                 "airline/tau2 has no scripted customer; use customer=model with --user, or customer=silent"
@@ -59,7 +63,8 @@ class PublishedTasks(AirlineTasks):
         shown = preset("full")
         text = policy.read_text().strip() if policy.is_file() else shown.policy
         self._shown = Preset(text, shown.greeting, shown.tools, shown.compact, shown.transfer_ends)
-        self._guidelines = _guidelines(self._folder)
+        found = guidelines_in(self._folder)
+        self._guidelines = self._guidelines if guidelines else read_guidelines(found) if found else OWN
 
     @property
     def provenance(self) -> Mapping[str, JSON]:
@@ -91,16 +96,7 @@ class PublishedTasks(AirlineTasks):
         return [dict(data.task.raw), self._shown.policy]
 
     def _make_customer(self, scenario: str) -> Customer:
-        return SilentCustomer(scenario) if self._customer == "silent" else ModelCustomer(self._guidelines, scenario)
-
-
-_GUIDELINE_FILES = ("simulation_guidelines.md", "../../user_simulator/simulation_guidelines.md")
-
-
-def _guidelines(folder: Path) -> str:
-    """The benchmark's own guidelines for its simulated user where the folder has them, else ours."""
-    found = next((folder / name for name in _GUIDELINE_FILES if (folder / name).is_file()), None)
-    return found.read_text() if found else GUIDELINES
+        return SilentCustomer(scenario) if self._customer == "silent" else ModelCustomer(self._guidelines.text, scenario)
 
 
 def _scenario(task: Tau2Task) -> str:
