@@ -2,17 +2,25 @@
 
 from banty.evals.card import Card, make_card, read_card
 from banty.evals.compare import CardComparison, compare_cards
+from banty.evals.several import UserComparison, UserPair, compare_users
 from banty.evals.suite import EvalPlan, evaluate, latest_roots, num_done, run_baselines
+from banty.evals.users import user_of, user_of_card, user_words
 
 __all__ = [
     "Card",
     "CardComparison",
     "EvalPlan",
+    "UserComparison",
+    "UserPair",
     "compare_cards",
+    "compare_users",
     "evaluate",
     "latest_roots",
     "make_card",
     "num_done",
     "read_card",
     "run_baselines",
+    "user_of",
+    "user_of_card",
+    "user_words",
 ]
