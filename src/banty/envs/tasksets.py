@@ -33,7 +33,7 @@ class Tasks:
 
     @property
     def pinned(self) -> Mapping[str, JSON]:
-        """The provenance that decides what the tasks ask and how they are scored, which is part of their fingerprint."""
+        """The provenance that decides what tasks ask and how they are scored: the part that is in their fingerprint."""
         return self.provenance
 
     def make(self, split: str, index: int, rng: np.random.Generator) -> Any:

@@ -25,7 +25,16 @@ STOP_WORDS: Mapping[str, Ending] = {
     "###OUT-OF-SCOPE###": "out_of_scope",
 }
 Kind = Literal[
-    "empty", "tool_call", "too_long", "role_flip", "transcript", "stop_word", "never_stops", "repeats", "reveals", "identity"
+    "empty",
+    "tool_call",
+    "too_long",
+    "role_flip",
+    "transcript",
+    "stop_word",
+    "never_stops",
+    "repeats",
+    "reveals",
+    "identity",
 ]
 CHECKS_VERSION = 1
 """Raise when a check excludes other answers than before: results on either side exclude differently."""
@@ -104,7 +113,11 @@ def findings_of(rollout: Rollout) -> list[tuple[int, Finding]]:
     """Everything found in the simulated user's turns of a rollout, with the turns' indices."""
     turns = [turn for turn in rollout.turns if turn.actor == "user"]
     found = [(turn.index, finding) for turn in turns for finding in check_answer(turn.request, turn.message)]
-    if rollout.status == "truncated" and rollout.cause == "turns" and _num_farewells([t.message.content for t in turns]):
+    if (
+        rollout.status == "truncated"
+        and rollout.cause == "turns"
+        and _num_farewells([t.message.content for t in turns])
+    ):
         told = "the episode met its cap of turns after the simulated user had said goodbye"
         found.append((turns[-1].index, Finding("never_stops", False, told)))
     return found

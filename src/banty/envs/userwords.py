@@ -68,10 +68,10 @@ ONLY_AGENTS_SAY = re.compile(
             r"\bhow (?:can|may) i (?:help|assist) you(?: today| further)?\s*(?:[?!.]|$)",
             r"\banything else (?:that )?i (?:can|may|could) (?:help|assist) (?:you )?with\b",
             rf"\bi(?:'ve|’ve| have) (?:successfully |now |just )*{_DONE} your {_RECORD}\b",
-            rf"(?<!that )(?<!says )(?<!saying )(?<!said )(?<!told me )\byour (?:{_RECORD}|refund) (?:has|have) (?:now )?"
-            rf"been (?:successfully )?{_DONE}",
-            r"\b(?:please|could you|can you|would you|may i|can i)(?: please)? (?:provide|share|have|get|confirm|give|verify)"
-            rf"(?: me)?(?: with)? your {_ASKED}\b",
+            rf"(?<!that )(?<!says )(?<!saying )(?<!said )(?<!told me )\byour (?:{_RECORD}|refund) (?:has|have) "
+            rf"(?:now )?been (?:successfully )?{_DONE}",
+            r"\b(?:please|could you|can you|would you|may i|can i)(?: please)? "
+            rf"(?:provide|share|have|get|confirm|give|verify)(?: me)?(?: with)? your {_ASKED}\b",
             rf"\blet me (?:check|look up|pull up|verify|review) your (?:{_RECORD}|details|information)\b",
             rf"\bi(?:'m|’m| am) (?:unable|not able) to {_ACTS} your (?:{_RECORD}|flight|request|cancellation|ticket)\b",
             r"\byou are being transferred to a human agent\b",
@@ -87,13 +87,15 @@ AGENTS_OFTEN_SAY = re.compile(
     r"\b(?:apologi[sz]e|sorry) for (?:the|any) inconvenience\b|\bour (?:policy|policies|system|records)\b"
     r"|\bi(?:'d|’d| would) be happy to (?:help|assist)\b|\bi understand your (?:frustration|concern)"
     r"|\bthank you for (?:contacting|choosing|calling|your patience)\b|\bhow would you like to proceed\b"
-    r"|\bwould you like me to\b|\bshall i (?:proceed|go ahead)\b|\bcustomer (?:service|support) (?:agent|representative) here\b",
+    r"|\bwould you like me to\b|\bshall i (?:proceed|go ahead)\b",
     re.I,
 )
-COURTESY = re.compile(r"^\W*(?:thank|thanks|sorry|i(?:'m|’m| am) sorry|have a|hope|hello|hi\b|good (?:morning|day))", re.I)
+COURTESY = re.compile(
+    r"^\W*(?:thank|thanks|sorry|i(?:'m|’m| am) sorry|have a|hope|hello|hi\b|good (?:morning|day))", re.I
+)
 FAREWELL = re.compile(
-    r"\b(?:good ?bye|bye|take care|have a (?:great|good|nice|wonderful|lovely)|that(?:'s|’s| is| will be) (?:all|it|everything)"
-    r"|nothing (?:else|more)|no(?:thing)? further|all set|no more questions)\b",
+    r"\b(?:good ?bye|bye|take care|have a (?:great|good|nice|wonderful|lovely)"
+    r"|that(?:'s|’s| is| will be) (?:all|it|everything)|nothing (?:else|more)|no(?:thing)? further|all set)\b",
     re.I,
 )
 SPEAKER = re.compile(
@@ -103,16 +105,19 @@ SPEAKER = re.compile(
     re.I,
 )
 MARKUP = re.compile(r"<\|\w+\|>|\[/?INST\]|</?s>|<(?:start|end)_of_turn>|</?think(?:ing)?>", re.I)
-TEXT_CALL = re.compile(r"</?tool_calls?>|<function=|\A\s*(?:```(?:json)?\s*)?\{\s*\"name\"\s*:.*\"arguments\"\s*:", re.S)
+TEXT_CALL = re.compile(
+    r"</?tool_calls?>|<function=|\A\s*(?:```(?:json)?\s*)?\{\s*\"name\"\s*:.*\"arguments\"\s*:", re.S
+)
 SCENARIO_HEADINGS = re.compile(
     r"\b(?:task instructions|reason for call|known info|unknown info|only when asked, tell)\s*:|</?scenario>", re.I
 )
 SPEAKS_OF_SCENARIO = re.compile(
-    r"\b(?:my|the) (?:scenario|instructions|persona)\b|\buser simulat\w+|\bthe (?:service )?agent (?:says|asks|tells)\b",
+    r"\b(?:my|the) (?:scenario|instructions|persona)\b|\buser simulat\w+"
+    r"|\bthe (?:service )?agent (?:says|asks|tells)\b",
     re.I,
 )
 TO_THE_SIMULATOR = re.compile(
-    r"\byou (?:are|were|want|wish|need|will|would|do|don['’]t|should|must|only|also|just|recently|prefer|know|live|think)\b"
+    r"\byou (?:are|were|want|wish|need|will|would|do|don['’]t|should|must|only|also|just|recently|prefer|know)\b"
     r"|\byour (?:user id|name|date of birth|goal)\b|\b(?:the|an) (?:service |customer service )?agent\b",
     re.I,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from banty.errors import InputError
 from banty.evals.card import Card
 from banty.evals.compare import compare_cards
 from banty.evals.users import without_user
-from banty.stats import Comparison, paired_differences, variance_over_tasks
+from banty.stats import Comparison, variance_over_tasks
 
 _LEVEL = 0.95
 _WORDS = {"better": "higher", "worse": "lower"}
@@ -46,21 +47,28 @@ class UserPair:
 
 
 @dataclass(frozen=True)
-class UserComparison:
-    """All pairs of users, and how far they lie apart.
+class Spread:
+    """How far users lie apart, over the `num_tasks` tasks that were scored under every one; None where there is none.
 
-    `range` is the largest success rate minus the smallest, over tasks that were scored under every user; noise alone
-    makes one. `sd_between_users` is the standard deviation of users' true rates that the paired differences suggest once
-    their own sampling variance is taken off: rough with few users, 0 where noise explains everything.
+    `range` is the largest success rate minus the smallest; noise alone makes one. `sd_between_users` is the standard
+    deviation of users' true rates that the paired differences suggest once their own sampling variance is taken off:
+    rough with few users, 0 where noise explains everything.
     """
 
-    pairs: tuple[UserPair, ...]
     range: float | None
     sd_between_users: float | None
+    num_tasks: int
+
+
+@dataclass(frozen=True)
+class UserComparison:
+    """All pairs of users, and their spread."""
+
+    pairs: tuple[UserPair, ...]
+    spread: Spread
 
     def to_json(self) -> dict[str, Any]:
-        spread = {"range": self.range, "sd_between_users": self.sd_between_users}
-        return {"pairs": [pair.to_json() for pair in self.pairs], "spread": spread}
+        return {"pairs": [pair.to_json() for pair in self.pairs], "spread": dataclasses.asdict(self.spread)}
 
 
 def compare_users(cards: Mapping[str, Card]) -> UserComparison:
@@ -76,7 +84,7 @@ def compare_users(cards: Mapping[str, Card]) -> UserComparison:
         UserPair(a, b, result, p_holm, _verdict(result, p_holm))
         for (a, b), result, p_holm in zip(named, results, adjusted, strict=True)
     )
-    return UserComparison(pairs, _range(list(cards.values())), _sd_between(cards, named))
+    return UserComparison(pairs, _spread(_shared_means(list(cards.values()))))
 
 
 def check_same_agent(cards: Mapping[str, Card]) -> None:
@@ -109,36 +117,24 @@ def _verdict(result: Comparison, p_holm: float | None) -> str:
     return _WORDS.get(result.verdict, result.verdict)
 
 
-def _by_task(cards: Sequence[Card]) -> list[list[list[float | None]]]:
-    """For each card its trials by task, tasks in the order of the first card."""
-    order = [task["id"] for task in cards[0].data["tasks"]]
-    found = [{task["id"]: task["successes"] for task in card.data["tasks"]} for card in cards]
-    return [[tasks[task_id] for task_id in order] for tasks in found]
-
-
-def _range(cards: Sequence[Card]) -> float | None:
-    means = [
-        [_mean(trials) for trials in tasks]
-        for tasks in zip(*_by_task(cards), strict=True)
-        if all(any(value is not None for value in trials) for trials in tasks)
-    ]
-    rates = [sum(column) / len(column) for column in zip(*means, strict=True)]
-    return max(rates) - min(rates) if rates else None
-
-
-def _mean(trials: Sequence[float | None]) -> float:
-    values = [value for value in trials if value is not None]
-    return sum(values) / len(values)
-
-
-def _sd_between(cards: Mapping[str, Card], named: Sequence[tuple[str, str]]) -> float | None:
-    """From E[(difference)^2] = 2 (variance between users) + (sampling variance), averaged over pairs."""
-    successes = dict(zip(cards, _by_task(list(cards.values())), strict=True))
+def _shared_means(cards: Sequence[Card]) -> list[list[float]]:
+    """The mean success of each task under each user, for tasks scored under all of them."""
+    by_id = [{task["id"]: task["successes"] for task in card.data["tasks"]} for card in cards]
     found = []
-    for a, b in named:
-        differences = paired_differences(successes[b], successes[a])
-        used = [float(value) for value in differences if not math.isnan(value)]
-        if used:
-            noise = (variance_over_tasks(used) or 0.0) / len(used)
-            found.append(((sum(used) / len(used)) ** 2 - noise) / 2.0)
-    return math.sqrt(max(sum(found) / len(found), 0.0)) if found else None
+    for task_id in by_id[0]:
+        trials = [[value for value in tasks[task_id] if value is not None] for tasks in by_id]
+        if all(trials):
+            found.append([sum(values) / len(values) for values in trials])
+    return found
+
+
+def _spread(means: Sequence[Sequence[float]]) -> Spread:
+    if not means:
+        return Spread(None, None, 0)
+    rates = [sum(column) / len(means) for column in zip(*means, strict=True)]
+    # E[difference^2] = 2 (variance between users) + (sampling variance of the difference)
+    between = []
+    for a, b in itertools.combinations(range(len(rates)), 2):
+        noise = (variance_over_tasks([task[b] - task[a] for task in means]) or 0.0) / len(means)
+        between.append(((rates[b] - rates[a]) ** 2 - noise) / 2.0)
+    return Spread(max(rates) - min(rates), math.sqrt(max(sum(between) / len(between), 0.0)), len(means))

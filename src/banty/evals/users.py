@@ -10,11 +10,19 @@ from banty.envs.usercheck import findings_of
 from banty.records import JSON, Rollout
 
 _EXAMPLES = 3
-_OF_A_USER = ("kind", "model", "weights_sha256", "guidelines_sha256", "generator_version", "checks_version", "temperature")
+_OF_A_USER = (
+    "kind",
+    "model",
+    "weights_sha256",
+    "guidelines_sha256",
+    "generator_version",
+    "checks_version",
+    "temperature",
+)
 
 
 def user_of(identity: Mapping[str, Any], notes: Mapping[str, Any] | None = None) -> dict[str, JSON]:
-    """Who played the user of an evaluation: `name`, `kind`, `version` and `temperature`, and what the version is made of.
+    """Who played the user of an evaluation: `name`, `kind`, `version`, `temperature`, and what the version is made of.
 
     `temperature` is None for a user who samples nothing. `notes` hold what only answers showed: `served`, the names a
     server gave its model.

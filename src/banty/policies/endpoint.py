@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class LostAnswer(PolicyFault):
-    """A server answered, and something on the way took the answer away: no choice, no message, neither text nor call."""
+    """A server answered without an answer in it: no choice, no message, or neither text nor call."""
 
 
 class ChatEndpoint:
@@ -98,7 +98,11 @@ class ChatEndpoint:
 
     @property
     def name(self) -> str:
-        return f"{self.model}@{self._service.host}"
+        return f"{self.model}@{self.host}"
+
+    @property
+    def host(self) -> str:
+        return self._service.host
 
     async def sample(self, request: SampleRequest) -> Completion:
         for lost in range(self._most_lost + 1):

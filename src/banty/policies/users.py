@@ -1,4 +1,4 @@
-"""A policy in the role of the user: named so that its turns say who spoke, and asked again for an answer it did not give."""
+"""A policy in the role of the user: named so that its turns say who spoke, and asked again for what it left out."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class SimulatedUser:
     """`policy` as a simulated user, under `name`.
 
     An answer without a word, or with a tool call, is no answer of a user: it is asked for again with another seed,
-    `tries` times in all, and the last is returned whatever it is. `asked_again` counts why; tokens and cost of all tries
-    are in the completion. Only for policies that keep nothing of an answer between turns is more than one try right.
+    `tries` times in all, and the last is returned whatever it is. `asked_again` counts why; the completion has tokens
+    and cost of all tries. Only for policies that keep nothing of an answer between turns is more than one try right.
 
     A conversation that the user's model has no room for is a PolicyFault: the agent ran into no cap of its own.
     """

@@ -96,7 +96,9 @@ class PublishedTasks(AirlineTasks):
         return [dict(data.task.raw), self._shown.policy]
 
     def _make_customer(self, scenario: str) -> Customer:
-        return SilentCustomer(scenario) if self._customer == "silent" else ModelCustomer(self._guidelines.text, scenario)
+        return (
+            SilentCustomer(scenario) if self._customer == "silent" else ModelCustomer(self._guidelines.text, scenario)
+        )
 
 
 def _scenario(task: Tau2Task) -> str:
