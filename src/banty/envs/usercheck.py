@@ -95,6 +95,10 @@ def check_answer(shown: Sequence[Message], answer: Message) -> tuple[Finding, ..
         return (Finding("tool_call", True, "the simulated user made a tool call; it has no tools"),)
     if not answer.content.strip():
         return (Finding("empty", True, "the simulated user said nothing"),)
+    length = len(answer.content.strip())
+    if length > MOST_CHARACTERS:
+        told = f"the simulated user wrote {length} characters; {MOST_CHARACTERS} at most"
+        return (Finding("too_long", True, told),)
     spoken = _Spoken(
         "\n".join(message.content for message in shown if message.role == "system"),
         [message.content.strip() for message in shown if message.role == "user"],
@@ -150,17 +154,11 @@ def _calls_as_text(spoken: _Spoken) -> Iterator[Finding]:
         yield _sure("tool_call", f"the simulated user wrote a tool call: {clipped(spoken.text)!r}")
 
 
-def _length(spoken: _Spoken) -> Iterator[Finding]:
-    if len(spoken.text) > MOST_CHARACTERS:
-        told = f"the simulated user wrote {len(spoken.text)} characters; {MOST_CHARACTERS} at most"
-        yield _sure("too_long", told)
-
-
 def _role(spoken: _Spoken) -> Iterator[Finding]:
     own = spoken.own
-    if (said := userwords.ONLY_AGENTS_SAY.search(own)) and not (
-        "transferred" in said.group().lower() and "###TRANSFER###" in spoken.text
-    ):
+    if "###TRANSFER###" in spoken.text:  # the announcement, read out to end the conversation as it should
+        own = userwords.TRANSFER_SENTENCE.sub(" ", own)
+    if said := userwords.ONLY_AGENTS_SAY.search(own):
         yield _sure("role_flip", f"the simulated user speaks as the agent: {clipped(said.group())!r}")
     elif said := userwords.AGENTS_OFTEN_SAY.search(own):
         yield _maybe("role_flip", f"the simulated user may be speaking as the agent: {clipped(said.group())!r}")
@@ -280,7 +278,6 @@ def _identity(spoken: _Spoken) -> Iterator[Finding]:
 
 _CHECKS: tuple[Callable[[_Spoken], Iterator[Finding]], ...] = (
     _calls_as_text,
-    _length,
     _role,
     _transcript,
     _stop_words,

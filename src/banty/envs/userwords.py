@@ -83,6 +83,8 @@ ONLY_AGENTS_SAY = re.compile(
 )
 """What no customer says of an agent's records and duties. Quoted words are taken out before this is looked for."""
 
+TRANSFER_SENTENCE = re.compile(r"you are being transferred to a human agent\W*(?:please hold on\W*)?", re.I)
+
 AGENTS_OFTEN_SAY = re.compile(
     r"\b(?:apologi[sz]e|sorry) for (?:the|any) inconvenience\b|\bour (?:policy|policies|system|records)\b"
     r"|\bi(?:'d|’d| would) be happy to (?:help|assist)\b|\bi understand your (?:frustration|concern)"

@@ -8,7 +8,7 @@ from typing import Any
 
 from banty.errors import InputError
 from banty.evals.card import Card
-from banty.evals.users import differing_users, user_of_card, user_words
+from banty.evals.users import differing_users, user_of_card, user_words, without_user
 from banty.stats import Comparison, compare_on_tasks
 
 _MUST_AGREE = ("env", "split", "seed", "grader", "tasks_sha256")
@@ -66,7 +66,10 @@ def compare_cards(first: Card, second: Card, *, across_users: bool = False) -> C
     if len(shared) != len(by_task) or len(shared) != len(first.data["tasks"]):
         raise InputError("the cards hold different tasks; evaluate both with the same --tasks")
     result = compare_on_tasks([by_task[task] for task in shared], first.successes)
-    notes = [f"the users differ ({', '.join(users)}): {_user(first)}, and {_user(second)}"] if users else []
+    notes = []
+    if users:
+        notes.append(f"the users differ ({', '.join(users)}): {_user(first)}, and {_user(second)}")
+        a, b = without_user(a), without_user(b)
     notes += [f"{name} differs: {a.get(name)} and {b.get(name)}" for name in _NOTED if a.get(name) != b.get(name)]
     return CardComparison(first, second, result, tuple(notes))
 
