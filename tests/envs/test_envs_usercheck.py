@@ -49,7 +49,7 @@ SURE: Sequence[tuple[Kind, str | Message]] = (
     ("empty", ""),
     ("empty", " \n "),
     ("tool_call", Message("assistant", "One moment.", calls=(ToolCall("cancel_reservation", {}),))),
-    ("tool_call", Message("assistant", "", faults=(CallFault("unknown_tool", "x", 0, "no tool x"),))),
+    ("tool_call", Message("assistant", "", faults=(CallFault("unknown_tool", "no tool x"),))),
     ("tool_call", '<tool_call>\n{"name": "cancel_reservation", "arguments": {}}\n</tool_call>'),
     ("tool_call", '{"name": "get_user_details", "arguments": {"user_id": "emma_kim_9957"}}'),
     ("tool_call", "<function=cancel_reservation><parameter=reservation_id>EHGLP3</parameter></function>"),

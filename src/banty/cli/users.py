@@ -19,7 +19,7 @@ from banty.records import JSON, Policy, SamplingParams, Taskset
 USER_KEY_ENV = "BANTY_USER_API_KEY"
 SCRIPTED = "scripted"
 _TRIES = 3
-_TIMEOUT_S = 55.0
+TIMEOUT_S = 55.0
 """Two of these fit into what an episode waits for an answer, with the delay between them."""
 
 OpenFolder = Callable[[Path], Chosen]
@@ -116,7 +116,7 @@ def user_of_spec(
         return User(spec)
     params = SamplingParams(temperature=temperature, max_tokens=max_tokens)
     if spec.startswith(("http://", "https://")):
-        endpoint = endpoint_of(spec, prices=prices, key_env=USER_KEY_ENV, timeout_s=_TIMEOUT_S, timeout_tries=2)
+        endpoint = endpoint_of(spec, prices=prices, key_env=USER_KEY_ENV, timeout_s=TIMEOUT_S, timeout_tries=2)
         details = {"name": endpoint.model, "kind": "endpoint", "model": endpoint.model}
         policy = SimulatedUser(endpoint, f"{endpoint.name}, temperature {temperature:g}", tries=_TRIES)
         return User(endpoint.model, policy, params, details, exact=False)

@@ -43,10 +43,10 @@ MOST_CHARACTERS = 4000
 MOST_REPEATS = 3
 MOST_FAREWELLS = 3
 MOST_LOOPS = 5
-_ECHO_WORDS = 6
-_INSTRUCTION_WORDS = 12
-_SCENARIO_WORDS = 8
-_LONG_SCENARIO_WORDS = 15
+ECHO_WORDS = 6
+INSTRUCTION_WORDS = 12
+SCENARIO_WORDS = 8
+LONG_SCENARIO_WORDS = 15
 
 
 class Finding(NamedTuple):
@@ -167,7 +167,7 @@ def _role(spoken: _Spoken) -> Iterator[Finding]:
     for sentence in sentences(own):
         again = tuple(words(sentence))
         if (
-            len(again) >= _ECHO_WORDS
+            len(again) >= ECHO_WORDS
             and again in told
             and {"you", "your"} & set(again)
             and not userwords.COURTESY.search(sentence)
@@ -234,7 +234,7 @@ def _repetition(spoken: _Spoken) -> Iterator[Finding]:
         in_a_row = in_a_row + 1 if parrots else 0
     if in_a_row >= MOST_REPEATS:
         yield _sure("repeats", f"the simulated user only repeats what was said: {clipped(spoken.text, 80)!r}")
-    elif len(words(spoken.text)) >= _SCENARIO_WORDS and spoken.text in spoken.said:
+    elif len(words(spoken.text)) >= SCENARIO_WORDS and spoken.text in spoken.said:
         yield _maybe("repeats", f"the simulated user says this again, word for word: {clipped(spoken.text)!r}")
     parts = Counter(tuple(words(part)) for part in sentences(spoken.text) if len(words(part)) > 1)
     if parts and max(parts.values()) >= MOST_LOOPS:
@@ -244,12 +244,12 @@ def _repetition(spoken: _Spoken) -> Iterator[Finding]:
 
 def _revelation(spoken: _Spoken) -> Iterator[Finding]:
     own = spoken.own
-    for run in shared_runs(own, spoken.guidelines, _INSTRUCTION_WORDS):
+    for run in shared_runs(own, spoken.guidelines, INSTRUCTION_WORDS):
         yield _sure("reveals", f"the simulated user tells its guidelines: {clipped(run)!r}")
-    for run in shared_runs(own, unquoted(spoken.scenario), _SCENARIO_WORDS):
+    for run in shared_runs(own, unquoted(spoken.scenario), SCENARIO_WORDS):
         if userwords.TO_THE_SIMULATOR.search(run) and not userwords.OWN_VOICE.search(run):
             yield _sure("reveals", f"the simulated user reads its instructions out: {clipped(run)!r}")
-        elif len(run.split()) >= _LONG_SCENARIO_WORDS:
+        elif len(run.split()) >= LONG_SCENARIO_WORDS:
             yield _maybe("reveals", f"the simulated user speaks in its scenario's own words: {clipped(run)!r}")
     headings = userwords.SCENARIO_HEADINGS.findall(own)
     if len(headings) > 1:

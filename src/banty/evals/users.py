@@ -27,17 +27,17 @@ def user_of(identity: Mapping[str, Any], notes: Mapping[str, Any] | None = None)
     `temperature` is None for a user who samples nothing. `notes` hold what only answers showed: `served`, the names a
     server gave its model.
     """
-    provenance = identity.get("provenance") or {}
-    details = (identity.get("role_details") or {}).get("user") or {}
-    played = (identity.get("roles") or {}).get("user")
-    params = (identity.get("role_params") or {}).get("user") or {}
+    provenance = _table(identity.get("provenance"))
+    details = _table(_table(identity.get("role_details")).get("user"))
+    played = _table(identity.get("roles")).get("user")
+    params = _table(_table(identity.get("role_params")).get("user"))
     own = str(provenance.get("user", "the environment's own"))
     found: dict[str, JSON] = {
         "name": str(details.get("name") or played or own),
         "kind": str(details.get("kind", "policy")) if played else own,
         "temperature": params.get("temperature") if played else None,
         "model": details.get("model"),
-        "served": sorted((notes or {}).get("served", ())),
+        "served": sorted(map(str, (notes or {}).get("served", ()))),
         "weights_sha256": details.get("weights_sha256"),
         "guidelines": provenance.get("user_guidelines"),
         "guidelines_sha256": provenance.get("user_guidelines_sha256"),
@@ -49,15 +49,20 @@ def user_of(identity: Mapping[str, Any], notes: Mapping[str, Any] | None = None)
 
 
 def _version(found: Mapping[str, Any], played: str | None) -> str:
-    served = found["served"] or ([found["model"]] if found["model"] else [])
+    served = found["served"] or ([str(found["model"])] if found["model"] else [])
     parts = {
         "served": ", ".join(served) if played else "",
-        "weights": (found["weights_sha256"] or "")[:12],
-        "guidelines": (found["guidelines_sha256"] or "")[:12],
+        "weights": str(found["weights_sha256"] or "")[:12],
+        "guidelines": str(found["guidelines_sha256"] or "")[:12],
         "generator": "" if found["generator_version"] is None else str(found["generator_version"]),
         "checks": "" if found["checks_version"] is None else str(found["checks_version"]),
     }
     return ", ".join(f"{name} {value}" for name, value in parts.items() if value)
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    """A mapping as it is, and an empty one for anything else: cards are files that anybody may have written."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def user_of_card(data: Mapping[str, Any]) -> Mapping[str, Any]:
