@@ -13,6 +13,7 @@ from banty.envs.airline.customers import Customer, ModelCustomer, SilentCustomer
 from banty.envs.airline.data import AirlineWorld, airline_folder, load_world
 from banty.envs.airline.env import AirlineDesk, Preset, preset
 from banty.envs.airline.guidelines import OWN, guidelines_in, read_guidelines
+from banty.envs.airline.reciting import RecitingCustomer
 from banty.envs.airline.rubric import Gold, Grade
 from banty.envs.airline.tasks import AirlineTasks, CustomerKind
 from banty.envs.airline.tau2tasks import Tau2Task, load_tasks
@@ -32,9 +33,9 @@ class PublishedCase:
 class PublishedTasks(AirlineTasks):
     """The 50 published tasks, or another task file over the same database, with any policy as the customer.
 
-    No script plays them: `customer="model"` needs a policy in the role `user`, and `customer="silent"` serves
-    baselines that do not talk. The agent is shown the folder's own policy text; a model that plays the customer gets
-    `guidelines` (a file), else the folder's own, else ours.
+    `customer="model"` needs a policy in the role `user`, `customer="scripted"` reads its instructions out by rule, and
+    `customer="silent"` serves baselines that do not talk. The agent is shown the folder's own policy text; a model that
+    plays the customer gets `guidelines` (a file), else the folder's own, else ours.
     """
 
     env = "airline/tau2"
@@ -52,10 +53,6 @@ class PublishedTasks(AirlineTasks):
         if data is None:
             raise InputError("airline/tau2 needs data=FOLDER: a tau2-bench checkout or its airline data folder")
         super().__init__(grade, customer, guidelines)
-        if customer == "scripted":
-            raise InputError(
-                "airline/tau2 has no scripted customer; use customer=model with --user, or customer=silent"
-            )
         self._folder = airline_folder(data)
         self._tasks = load_tasks(tasks or self._folder)
         self.splits = {split: len(ids) for split, ids in self._tasks.splits.items()}
@@ -80,7 +77,7 @@ class PublishedTasks(AirlineTasks):
     def episode(self, task: Task) -> Env:
         case: PublishedCase = task.data
         gold = Gold(case.task, process=False)
-        return AirlineDesk(case.world, self._make_customer(case.scenario), gold, self._shown, self._grade)
+        return AirlineDesk(case.world, self._make_customer(case), gold, self._shown, self._grade)
 
     def baselines(self) -> Baselines:
         """Played with the silent customer, which costs nothing."""
@@ -95,10 +92,12 @@ class PublishedTasks(AirlineTasks):
     def describe(self, data: PublishedCase) -> JSON:
         return [dict(data.task.raw), self._shown.policy]
 
-    def _make_customer(self, scenario: str) -> Customer:
-        return (
-            SilentCustomer(scenario) if self._customer == "silent" else ModelCustomer(self._guidelines.text, scenario)
-        )
+    def _make_customer(self, case: PublishedCase) -> Customer:
+        if self._customer == "scripted":
+            return RecitingCustomer(case.task.instructions)
+        if self._customer == "silent":
+            return SilentCustomer(case.scenario)
+        return ModelCustomer(self._guidelines.text, case.scenario)
 
 
 def _scenario(task: Tau2Task) -> str:
