@@ -93,8 +93,8 @@ def _results(sweep: Any, lines: Mapping[str, Mapping[int, Line]], power: str = "
             (
                 arm,
                 f"{len(after)}",
-                _interval(seed_interval(list(values(arm, "before").values()))),
-                _interval(seed_interval(list(after.values()))),
+                _interval(seed_interval(list(values(arm, "before").values()), bounds=(0.0, 1.0))),
+                _interval(seed_interval(list(after.values()), bounds=(0.0, 1.0))),
                 "-" if versus is None else _interval(versus.difference, signed=True),
                 "-" if mde is None else f"{mde:.3f}",
                 "baseline" if versus is None else "exploratory" if exploratory else versus.verdict,
@@ -123,7 +123,7 @@ def _directions(runs: Path, base: Path) -> dict[str, Any]:
     for name, (whose, rewards, estimator) in SCORED.items():
         folder = base if whose == "base" else runs / whose / "seed-0" / "eval-after"
         command = [sys.executable, "-c", "from banty.cli import main; main()", "calibrate", str(folder)]
-        command += ["--rewards", rewards, "--estimator", estimator, "--json"]
+        command += ["--rewards", rewards, "--credit", estimator, "--json"]
         told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         keys = ("tier", "intended", "turns", "own", "outcome", "mean", "flip", "dead", "share", "mismatch")
         found[name] = {

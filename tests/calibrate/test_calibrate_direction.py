@@ -186,3 +186,23 @@ def test_a_dead_group_is_all_dead() -> None:
     assert found.reward_corr is None
     assert found.metrics["credit/dead_turns"] == 1.0
     assert reward_correlation(Labelled([], [], [])) is None
+
+
+def test_scaled_by_the_other_groups_there_is_no_one_weight_to_flip_at() -> None:
+    """Each group's factor moves with the weight: the mean of the scaled advantages is no straight line in it."""
+    assert weighed(CreditSpec(estimator="hybrid", scale="others"), 0.5) is None
+    rows = directions_of(_ragged(0), CreditSpec(estimator="hybrid", scale="others"), {"gold": 1}, num_resamples=100)
+    assert (rows[0].flip, rows[0].at_flip) == (None, None)
+    assert rows[0].mean.estimate is not None
+
+
+def test_the_dead_share_is_over_turns_with_trained_tokens() -> None:
+    rewards = [np.zeros(2), np.zeros(2)]
+    group = GroupRewards(np.array([1.0, 0.0]), rewards, tokens=[np.array([4.0, 0.0]), np.array([0.0, 0.0])])
+    same = GroupRewards(np.array([1.0, 1.0]), rewards, tokens=[np.array([4.0, 0.0]), np.array([0.0, 0.0])])
+    tiers = [["read", "read"], ["read", "read"]]
+    (row,) = directions_of(Labelled([group, same], [tiers] * 2, ["a", "b"]), HYBRID, {"read": 1}, num_resamples=100)
+    assert (row.turns, row.dead) == (8, 0.5)
+    silent = GroupRewards(np.array([1.0, 0.0]), rewards, tokens=[np.zeros(2), np.zeros(2)])
+    (none,) = directions_of(Labelled([silent], [tiers], ["a"]), HYBRID, {"read": 1}, num_resamples=100)
+    assert none.dead is None

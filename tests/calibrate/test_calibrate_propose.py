@@ -118,6 +118,8 @@ def test_pins_and_frozen_tiers_stay() -> None:
     gold = one(row("gold", 0.2, (0.1, 0.3)), file=read_reward_file("outcome"))
     assert (gold.decision, gold.proposed) == ("frozen", 1.0)
     assert one(row("gold", -0.9, (-1.0, -0.8))).proposed == 1.0
+    never = one(row("gold", None, present=0), file=read_reward_file("outcome"))
+    assert (never.decision, never.proposed) == ("frozen", 0.0)
     half = dataclasses.replace(naive().tiers["gold"], value=0.5, pinned=False)
     found = one(row("gold_read", 0.2, (0.1, 0.3)), file=dataclasses.replace(naive(), tiers={"gold_read": half}))
     assert (found.decision, found.proposed) == ("frozen", 0.5)  # a golden tier of another name is no unit

@@ -160,3 +160,32 @@ def test_half_of_the_tasks_are_held_out() -> None:
     kept = halves(tasks, rank)
     assert {task for task, first in zip(tasks, kept, strict=True) if first} == {"t3", "t1", "t6", "t4"}
     assert kept.sum() == 12
+
+
+@pytest.mark.parametrize(("num_tasks", "silent", "given"), [(2, 0, False), (5, 0, False), (4, 40, False), (6, 0, True)])
+def test_no_interval_of_fewer_tasks_than_can_carry_its_level(num_tasks: int, silent: int, given: bool) -> None:
+    """Of a tier that means nothing, two tasks lie on one side of 0 every second time; silent tasks tell nothing."""
+    generator = np.random.default_rng(3)
+    drawn = [(generator.random(40) < 0.5, generator.random(40) < 0.5, f"t{at}") for at in range(num_tasks)]
+    drawn += [(np.ones(4, dtype=bool), np.ones(4, dtype=bool), f"silent {at}") for at in range(silent)]
+    presence = [int(each) for x, _, _ in drawn for each in x]
+    outcomes = [int(each) for _, y, _ in drawn for each in y]
+    tasks = [name for x, _, name in drawn for _ in x]
+    (row,) = table_of(present({"read": presence}, outcomes, tasks), num_resamples=400)
+    assert row.within.estimate is not None
+    assert (row.within.low is not None) == given
+    assert (row.pooled.low is not None) == (given or num_tasks + silent >= 6)
+    if not given:
+        assert f"{num_tasks} of {num_tasks + silent} tasks tell anything, and 95 % takes 6" in row.within.method
+
+
+def test_what_means_nothing_seldom_has_an_interval_without_zero_however_few_the_tasks() -> None:
+    generator = np.random.default_rng(4)
+    for num_tasks in (2, 4, 6):
+        wrong = 0
+        for seed in range(60):
+            x, y = ((generator.random(60 * num_tasks) < 0.5).astype(int).tolist() for _ in range(2))
+            names = [f"t{at // 60}" for at in range(60 * num_tasks)]
+            (row,) = table_of(present({"read": x}, y, names), seed=seed, num_resamples=200)
+            wrong += row.within.low is not None and row.within.excludes(0.0)
+        assert wrong <= 9, f"{wrong} of 60 with {num_tasks} tasks"

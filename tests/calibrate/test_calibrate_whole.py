@@ -138,3 +138,12 @@ def test_the_json_is_json() -> None:
 def test_rollouts_that_teach_nothing_are_refused(found: list[Group], words: str) -> None:
     with pytest.raises(InputError, match=words):
         calibrate(found, NAIVE, scoring(), HYBRID)
+
+
+def test_where_some_logs_count_no_tokens_every_turn_counts_once() -> None:
+    """Else those that were not counted would weigh nothing, whatever they did."""
+    members = [rollout(["read", "message"], trial % 2 == 0, 0, trial, tokens=5 * (trial > 1)) for trial in range(4)]
+    labelled, _ = scored_turns([by_hand.group(*members)], NAIVE, scoring())
+    assert labelled.groups[0].tokens == ()
+    counted, _ = scored_turns([by_hand.group(*members[2:])], NAIVE, scoring())
+    assert [row.tolist() for row in counted.groups[0].tokens] == [[5.0, 5.0], [5.0, 5.0]]

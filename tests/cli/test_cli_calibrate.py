@@ -16,6 +16,7 @@ from banty.errors import InputError, StoreError
 from banty.records import CallResult, Rollout
 from banty.rollout import Store
 from banty.rubrics import read_reward_file
+from banty.runs import read_metrics
 
 QUICK = ["--option", "phrasing=own", "--tasks", "24", "--trials", "8", "--no-baselines"]
 
@@ -88,9 +89,9 @@ def test_what_out_writes(evaluation: Path, tmp_path: Path) -> None:
 
 
 def test_estimators_and_their_options_are_chosen(evaluation: Path) -> None:
-    data = as_json(str(evaluation), "--estimator", "mt_grpo", "--set", "credit.variant=additive")
+    data = as_json(str(evaluation), "--credit", "mt_grpo,variant=additive")
     assert (data["credit"]["estimator"], data["credit"]["variant"]) == ("mt_grpo", "additive")
-    told = banty("calibrate", str(evaluation), "--estimator", "rloo").output
+    told = banty("calibrate", str(evaluation), "--credit", "rloo").output
     assert "rloo heeds the outcome alone" in told
 
 
@@ -142,6 +143,13 @@ def test_one_try_a_task_is_noted(tmp_path: Path) -> None:
     Store(tmp_path).write("part", [calling(task, 0, task < 2) for task in range(4)])
     data = as_json(str(tmp_path))
     assert any("every task was tried once" in note for note in data["notes"])
+    assert data["before"]["mismatches"] == []
+    assert {row["actual"] for row in data["before"]["directions"]} == {None}
+    assert "which way tiers are pushed, nothing here tells" in banty("calibrate", str(tmp_path)).output.replace(
+        "\n", " "
+    )
+    settled = next(rule for rule in data["stop"] if rule["name"] == "settled")
+    assert (settled["met"], settled["words"]) == (False, "no value could be judged: see what is missing")
     assert {one["decision"] for one in data["proposals"]} <= {"refused", "pinned", "frozen"}
 
 
@@ -152,10 +160,10 @@ def test_one_try_a_task_is_noted(tmp_path: Path) -> None:
         (["--pin", "reed"], "no tier 'reed' to pin"),
         (["--alpha", "-1"], "--alpha is -1.0; it takes a number from 0 to 100"),
         (["--constant", "drop"], "--constant is 'drop'; it takes keep or zero"),
-        (["--estimator", "gpro"], "credit.estimator is 'gpro'"),
-        (["--set", "gamma=1"], "--set 'gamma=1' is not credit.KEY=VALUE"),
-        (["--estimator", "grpo", "--set", "credit.gamma=0.5"], "grpo does not heed it"),
-        (["--estimator", "hybrid", "--set", "credit.gamma=2"], "credit.gamma is 2"),
+        (["--credit", "gpro"], "credit.estimator is 'gpro'"),
+        (["--credit", "hybrid,gamma"], "--credit"),
+        (["--credit", "grpo,gamma=0.5"], "grpo does not heed it"),
+        (["--credit", "hybrid,gamma=2"], "credit.gamma is 2"),
     ],
 )
 def test_options_that_cannot_work_are_refused(evaluation: Path, tmp_path: Path, words: list[str], told: str) -> None:
@@ -165,9 +173,19 @@ def test_options_that_cannot_work_are_refused(evaluation: Path, tmp_path: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_seed_below_0_is_refused(evaluation: Path) -> None:
+    done = banty("calibrate", str(evaluation), "--seed", "-1")
+    assert (done.exit_code, "'--seed'" in done.output) == (2, True)
+
+
 def test_folders_without_anything_to_learn_from_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no rollouts"):
+    with pytest.raises(InputError, match="nowhere holds no rollouts: there is no such folder; name the folder of"):
         banty("calibrate", str(tmp_path / "nowhere"))
+    (tmp_path / "file.json").write_text("{}")
+    with pytest.raises(InputError, match=r"file\.json holds no rollouts: it is a file; name the folder of"):
+        banty("calibrate", str(tmp_path / "file.json"))
+    with pytest.raises(InputError, match="holds no rollouts; name a run that has finished a step"):
+        banty("calibrate", str(tmp_path))
     Store(tmp_path / "empty").write("part", [])
     with pytest.raises(InputError, match="its store is empty"):
         banty("calibrate", str(tmp_path / "empty"))
@@ -198,3 +216,28 @@ def test_the_folder_of_the_hand_made_groups_reads_back(tmp_path: Path) -> None:
     assert {row["tier"]: row["turns"] > 0 for row in data["tiers"]} == {
         name: name == "message" for name in read_reward_file("irc").tiers
     }
+
+
+def test_an_outcome_without_a_finite_reward_is_refused_by_name(tmp_path: Path) -> None:
+    spoilt = [by_hand.rollout([by_hand.turn(0)], True, reward=float("nan")), by_hand.rollout([], False, trial=1)]
+    Store(tmp_path / "store").write("all", spoilt)
+    with pytest.raises(InputError, match=r"#0 has the reward nan; it takes a finite number"):
+        banty("calibrate", str(tmp_path / "store"))
+
+
+def test_a_runs_rollouts_are_scored_as_it_trained_on_them(tmp_path: Path) -> None:
+    """Episodes that it left out of the loss are in no mean advantage and no share."""
+    recipe = Path(__file__).parents[2] / "recipes" / "habits.toml"
+    quick = ["train.steps=1", "train.tasks_per_step=12", "train.rollouts_per_task=4", "eval.num_tasks=1"]
+    quick += ["eval.num_trials=1", "rewards.file=naive-dense", "train.max_turns=9"]
+    shown = {}
+    for truncated in ("keep", "mask"):
+        run = tmp_path / truncated
+        done = banty("train", str(recipe), *quick, f"train.truncated={truncated}", "--out", str(run))
+        assert done.exit_code == 0, done.output
+        (row,) = read_metrics(run / "metrics.jsonl")
+        assert 0 < row["rollout/truncated"] < row["rollout/episodes"], "the test shows nothing"
+        shown[truncated] = as_json(str(run), "--no-hold-out")["before"]["metrics"]
+        for name in ("rms", "dead_turns", "corr", "share_read"):
+            assert shown[truncated][name] == pytest.approx(row[f"credit/{name}"]), name
+    assert shown["keep"] != shown["mask"]

@@ -16,7 +16,8 @@ import pytest
 from tests.cli.test_cli_models import assert_refused, banty, did, here, workshop
 from tests.cli.test_cli_tokens import told
 
-from banty.cli.microscope import spec_of, specs_of
+from banty.cli.choices import credit_of
+from banty.cli.microscope import specs_of
 from banty.cli.scoring import scores_of
 from banty.credit import CreditSpec, GroupRewards, estimator_of
 from banty.envs.registry import make_taskset
@@ -257,8 +258,8 @@ def test_a_bare_store_has_credit_and_nothing_else() -> None:
 
 
 def test_an_estimator_is_typed_as_a_recipe_has_it() -> None:
-    assert spec_of("hybrid") == CreditSpec(estimator="hybrid")
-    assert spec_of("hybrid, gamma=0.8,compare=pooled") == CreditSpec(estimator="hybrid", gamma=0.8, compare="pooled")
+    assert credit_of("hybrid") == CreditSpec(estimator="hybrid")
+    assert credit_of("hybrid, gamma=0.8,compare=pooled") == CreditSpec(estimator="hybrid", gamma=0.8, compare="pooled")
     assert specs_of((), CreditSpec()) == (CreditSpec(), CreditSpec(estimator="hybrid"))
     assert specs_of((), CreditSpec(estimator="grpo")) == (CreditSpec(estimator="grpo"), CreditSpec())
 
@@ -286,6 +287,8 @@ def test_close_looks_need_one_rollout() -> None:
         assert_refused(banty("inspect", str(habits()), *words), f"{words[0]} looks at one rollout; name it")
         said = banty("inspect", str(habits()), "--rollout", "step-0000", *words)
         assert_refused(said, "--rollout 'step-0000' names 12")
+    said = banty("inspect", str(habits()), "--rollout", "nowhere")
+    assert_refused(said, "names none of 36 rollouts; give an id that is there, such as 'step-0000|airline/mini:train:")
 
 
 def test_a_rollout_without_credit_is_refused_where_credit_was_asked_for(here: Path) -> None:

@@ -29,7 +29,8 @@ from banty.cli.progress import Meter
 from banty.learn import memory
 from banty.models import threads
 from banty.models.loading import load_model
-from banty.models.native.compiled import SWITCH, compiled
+from banty.models.native.compiled import KERNELS, SWITCH, compiled
+from banty.models.native.decoder import decoder_of
 from banty.rollout import stored_rollouts
 from banty.runs import read_metrics
 
@@ -162,7 +163,7 @@ def test_fine_tuning_ends_with_a_folder_that_explains_itself() -> None:
     assert recipe["data"]["rollouts"] == [str((workshop() / "expert").resolve())]
     engine = read(run / "engine.json")
     assert len(engine.pop("start_sha256")) == 64
-    assert engine.pop("kernels") in ("native", "torch")
+    assert set(engine.pop("kernels").split(", ")) <= {*KERNELS, "torch"}
     assert engine.pop("machine")["bytes_s"] > 0
     assert engine == {
         "threads": 1,
@@ -488,6 +489,25 @@ def test_a_run_begun_without_kernels_goes_on_without_them_and_the_next_has_them(
     assert local.settle_threads(model, 1, None)["kernels"] == "torch"
     (tmp_path / "engine.json").write_text(json.dumps({"threads": 1, "kernels": "native"}))
     assert local.settle_threads(model, 1, tmp_path)["kernels_now"] == "torch"
+
+
+def test_a_run_goes_on_with_the_kernels_it_began_with_and_says_which_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model("nano", dtype="bfloat16")
+    fresh = str(local.settle_threads(model, 1, None)["kernels"])
+    if "decoder" not in fresh:
+        pytest.skip("there is no C compiler here, or no processor with AMX")
+    assert fresh == ", ".join(KERNELS)
+    (tmp_path / "engine.json").write_text(json.dumps({"threads": 1, "kernels": "native"}))  # of before there was one
+    assert "kernels_now" not in local.settle_threads(model, 1, tmp_path)
+    assert decoder_of(model) is None
+    assert compiled("draws", torch.bfloat16, torch.device("cpu")) is None
+    (tmp_path / "engine.json").write_text(json.dumps({"threads": 1, "kernels": fresh}))
+    assert "kernels_now" not in local.settle_threads(model, 1, tmp_path)
+    assert decoder_of(model) is not None
+    monkeypatch.setattr("banty.models.slots.decoder_library", lambda model: None)  # as without AMX
+    assert local.settle_threads(model, 1, tmp_path)["kernels_now"] == "attention, draws, layers"
 
 
 def test_a_damaged_note_of_the_machine_costs_a_sentence_and_no_run(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.evals.toy_desk import GuessingTasks
 from tests.rollouts_by_hand import rollout, task
 
 from banty.cli.plain import visible
-from banty.cli.show import show_card, show_rollout
+from banty.cli.show import detectable, show_card, show_rollout
 from banty.evals import EvalPlan, make_card
 from banty.records import Message
 
@@ -41,3 +41,9 @@ def test_escape_codes_and_markup_are_shown_and_do_nothing() -> None:
     assert "[bold red]hello[/]" in shown
     assert not any(control in shown for control in "\x1b\x07\x9b")
     assert visible("tab\tand\nline stay") == "tab\tand\nline stay"
+
+
+def test_an_effect_beyond_any_rate_is_said_to_be_none() -> None:
+    assert detectable(0.25) == "0.250"
+    assert detectable(None) == "-"
+    assert detectable(8.167).startswith("none")

@@ -236,6 +236,7 @@ def test_what_has_no_tokens_says_so(here: Path) -> None:
         (("nowhere",), "is not a run folder"),
         (("nowhere", "--model", "toy"), "holds no rollouts"),
         (("rl", "--model", "nowhere"), "there is no model folder"),
+        (("rl", "--rollout", "step-0000|desk", "--model", "nowhere"), "there is no model folder"),
     ):
         folder, *rest = words
         rest = [str(workshop() / word) if word == "toy" else word for word in rest]

@@ -56,6 +56,25 @@ def test_unbiased_refuses_a_scale_made_of_its_own_batch(tmp_path: Path) -> None:
         check(tmp_path, f'{UNBIASED}scale = "batch"\n{CONSTANT}')
 
 
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ('truncated = "mask"', r"train\.truncated='mask' leaves episodes out .*; take 'keep'"),
+        ("sampling_rounds = 3\ntasks_per_step = 2", r"train\.sampling_rounds=3 replaces groups .*; take 1"),
+    ],
+)
+def test_unbiased_refuses_to_leave_out_what_the_policy_brought_about(tmp_path: Path, train: str, said: str) -> None:
+    """Whether an episode, or a group, counts must not depend on what was sampled in it."""
+    with pytest.raises(InputError, match=said):
+        check(tmp_path, f"[train]\n{train}\n{UNBIASED}{CONSTANT}")
+
+
+def test_a_scale_of_the_other_groups_needs_another_group(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"credit\.scale='others' .* train\.tasks_per_step is 1"):
+        check(tmp_path, '[train]\ntasks_per_step = 1\n[credit]\nscale = "others"\n')
+    assert check(tmp_path, '[train]\ntasks_per_step = 2\n[credit]\nscale = "others"\n').credit.scale == "others"
+
+
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         check(tmp_path, f'[train]\nepochs = 2\n{UNBIASED}scale = "batch"\n')

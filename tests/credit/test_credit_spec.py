@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from tests.credit.by_hand import assert_ragged, group_of
 
 from banty.credit import ESTIMATORS, CreditSpec, GroupRewards, estimator_of, gigpo, gtpo, hybrid, mt_grpo, unbiased
+from banty.credit.mtgrpo import Variant
 from banty.credit.normalise import normalise
 from banty.errors import InputError
 
@@ -88,6 +90,32 @@ def test_an_option_the_estimator_does_not_heed_is_refused_with_those_it_does(
     assert f"credit.{name} is {options[name]!r}" in told
     assert f"{options['estimator']} does not heed it; leave it out" in told
     assert heeded in told
+
+
+@pytest.mark.parametrize(
+    ("variant", "options"),
+    [
+        (None, {"outcome_weight": 0.5}),
+        ("go", {"outcome_weight": 0.5}),
+        ("two_stage", {"outcome_weight": 0.5}),
+        ("two_stage", {"last_turn": True}),
+        ("additive", {"last_turn": True}),
+    ],
+)
+def test_an_option_that_a_variant_leaves_out_is_refused(variant: Any, options: dict[str, Any]) -> None:
+    """The formula of the variant has no such term: the same advantages would come out whatever it is."""
+    told = refusal(estimator="mt_grpo", variant=variant, **options)
+    assert f"the variant {variant or 'go'!r} of mt_grpo does not heed it" in told
+
+
+@pytest.mark.parametrize("variant", get_args(Variant))
+def test_an_option_that_a_variant_takes_changes_its_advantages(variant: Variant) -> None:
+    (plain,) = estimator_of(CreditSpec(estimator="mt_grpo", variant=variant))([GROUP])
+    for options in ({"outcome_weight": 0.5}, {"turn_weight": 0.5}, {"last_turn": True}):
+        spec = CreditSpec(estimator="mt_grpo", variant=variant, **options)
+        with contextlib.suppress(InputError):
+            (found,) = estimator_of(spec)([GROUP])
+            assert any(not np.array_equal(a, b) for a, b in zip(found.advantages, plain.advantages, strict=True))
 
 
 @pytest.mark.parametrize(

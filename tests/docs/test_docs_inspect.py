@@ -10,7 +10,7 @@ import pytest
 from tests.cli.test_cli_microscope import habits, mixed
 from tests.cli.test_cli_models import did, here
 
-from banty.cli.microscope import spec_of
+from banty.cli.choices import credit_of
 
 __all__ = ["here"]  # a fixture
 PAGE = (Path(__file__).parents[2] / "docs" / "inspect.md").read_text()
@@ -36,4 +36,4 @@ def test_there_are_commands_and_its_turn_reads_as_one_does() -> None:
     shown = PAGE.split("```")[3]
     assert "1.103 GN(return 1.900) + 0.3 × 0.866 A^O" in shown, "specs/irc.md F2, rollout 1, turn 2"
     for name in re.findall(r"^      (\w+) +[+−]", shown, re.MULTILINE):
-        spec_of(name)
+        credit_of(name)

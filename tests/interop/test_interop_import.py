@@ -85,6 +85,26 @@ def test_inspect_and_report_read_it(tmp_path: Path) -> None:
     assert "training seed" not in page
 
 
+def test_the_microscope_goes_by_the_golden_calls_of_the_log(tmp_path: Path) -> None:
+    out = write_import(read_log(tau2_log(tmp_path)), tmp_path / "out")
+
+    def turns_of(*words: str) -> tuple[list[tuple[str, float | None]], list[str]]:
+        words = ("inspect", str(out), "--rollout", "0:0#1", "--json", *words)
+        shown = CliRunner().invoke(app, list(words), catch_exceptions=False)
+        data = json.loads(shown.output)
+        return [(turn["tier"], turn["reward"]) for turn in data["turns"] if turn["tier"]], data["notes"]
+
+    tiers, notes = turns_of()
+    assert [tier for tier, _ in tiers] == ["read", "error", "message"]
+    assert notes == []
+    assert turns_of("--rewards", "naive-dense")[0] == [("read", 0.3), ("error", -0.1), ("message", 0.0)]
+    (out / "golden.json").unlink()
+    assert "Nobody knows the golden calls" in turns_of()[1][0]
+    (out / "golden.json").write_text("{")
+    refused = CliRunner().invoke(app, ["inspect", str(out), "--rollout", "0:0#1", "--rewards", "irc"])
+    assert str(refused.exception).startswith(f"{out / 'golden.json'} cannot be read as JSON")
+
+
 def test_nothing_is_written_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     imported = read_log(tau2_log(tmp_path))
 

@@ -13,7 +13,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from banty.models.forward import hidden_states
 from banty.models.loading import LanguageModel, LoraSpec, load_model
-from banty.models.native.compiled import use_kernels
+from banty.models.native.compiled import KERNELS, use_kernels
 from banty.models.native.decoder import decoder_of
 from banty.models.slots import Slots, Stream
 
@@ -59,7 +59,7 @@ def setting() -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-    use_kernels(True)
+    use_kernels(KERNELS)
 
 
 def computed(model: LanguageModel, slots: Slots, jobs: Sequence[tuple[int, int]], size: int, whole: bool) -> Tensor:
@@ -118,6 +118,16 @@ def test_results_do_not_depend_on_threads(shape: str) -> None:
         found.append(conversation(model, True))
     for other in found[1:]:
         assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
+
+
+@needs_tiles
+def test_it_uses_as_many_threads_as_there_is_space_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where torch brings an OpenMP of its own, the kernel's knows nothing of torch's setting."""
+    model = made("nano's")
+    expected = conversation(model, True)
+    torch.set_num_threads(4)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert all(torch.equal(one, two) for one, two in zip(expected, conversation(model, True), strict=True))
 
 
 @needs_tiles
@@ -192,5 +202,5 @@ def test_what_it_does_not_compute_is_left_to_single_operations() -> None:
     assert decoder_of(biased) is None
     assert decoder_of(made("nano's", torch.float32)) is None
     assert decoder_of(load_model("nano", dtype="bfloat16", lora=LoraSpec(4))) is None
-    use_kernels(False)
+    use_kernels(())
     assert decoder_of(made("nano's")) is None

@@ -163,6 +163,17 @@ def test_room_does_not_grow_with_what_has_passed() -> None:
     assert engine._prefixes.num_slots <= 4
 
 
+def test_prompts_that_are_rewritten_take_no_more_room() -> None:
+    engine = LocalEngine(tiny_model("qwen3"))
+
+    async def rounds() -> None:
+        for turn in range(4):
+            await together(engine, [request(f"s{place}", (turn + 10, 20, 30 + place)) for place in range(8)])
+
+    run(rounds())
+    assert engine._slots.num_slots == 8
+
+
 def test_an_engine_goes_on_after_a_loop_that_broke_off() -> None:
     model = tiny_model("qwen3")
     engine = LocalEngine(model)
@@ -282,6 +293,19 @@ def test_features_are_the_states_each_token_was_drawn_from(family: Family) -> No
     for row, layer in enumerate((1, 4)):
         wanted = states[layer][0, len(ids) - 1 : len(ids) - 1 + len(got.ids)].numpy()
         assert np.allclose(got.features[row], wanted, atol=1e-3)
+
+
+def test_features_are_the_layers_each_session_asked_for_when_prompts_take_several_passes() -> None:
+    model = tiny_model("qwen3")
+    asked = [
+        TokenRequest(f"s{layer}", ids, frozenset({STOP}), SamplingParams(seed=2), 1, feature_layers=(layer,))
+        for layer, ids in zip((1, 4), prompts(96, 40), strict=True)
+    ]
+    for one, got in zip(asked, run(together(LocalEngine(model, prefill_tokens=32), asked)), strict=True):
+        with torch.no_grad():
+            states = model.module(torch.tensor([one.ids]), output_hidden_states=True).hidden_states
+        assert got.features is not None
+        assert np.allclose(got.features[0, 0], states[one.feature_layers[0]][0, -1].numpy(), atol=1e-3)
 
 
 def test_long_prompts_go_through_in_pieces() -> None:

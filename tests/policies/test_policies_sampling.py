@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from banty.errors import PolicyFault
-from banty.models.native.compiled import use_kernels
+from banty.models.native.compiled import KERNELS, use_kernels
 from banty.policies.sampling import draw
 from banty.records import SamplingParams
 
@@ -20,12 +20,12 @@ each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.fixture(autouse=True)
 def kernels() -> Iterator[None]:
     yield
-    use_kernels(True)
+    use_kernels(KERNELS)
 
 
 def by_both(logits: torch.Tensor, params: list[SamplingParams], uniforms: list[float]) -> list[tuple[list[int], ...]]:
     found = []
-    for wanted in (True, False):
+    for wanted in (KERNELS, ()):
         use_kernels(wanted)
         found.append(draw(logits, params, uniforms))
     return found  # type: ignore[return-value]
@@ -66,7 +66,7 @@ def test_what_is_ruled_out_is_never_drawn(dtype: torch.dtype) -> None:
 def test_a_model_that_gives_no_distribution_is_a_fault(value: float) -> None:
     logits = torch.zeros(2, 300)
     logits[1, 299] = value
-    for wanted in (True, False):
+    for wanted in (KERNELS, ()):
         use_kernels(wanted)
         with pytest.raises(PolicyFault, match="no distribution"):
             draw(logits, [SamplingParams()] * 2, [0.5, 0.5])

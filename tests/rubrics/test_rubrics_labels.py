@@ -327,3 +327,35 @@ def test_an_empty_rollout_has_no_labels() -> None:
 def test_no_label_depends_on_matching_rules_of_other_tools() -> None:
     odd = dataclasses.replace(DENSE, matching=Matching(tools={}))
     assert labels(LOOK, file=odd) == labels(LOOK)
+
+
+# Found by review.
+
+
+def test_reading_again_is_no_duplicate_after_a_change_that_no_hash_shows() -> None:
+    """Imported logs have no hashes: what worked in between may have changed what is read."""
+    look = call("look", states=("", ""), id="A")
+    put = call("put", states=("", ""), id="A", n=1)
+    assert tiers(labels(look, put, look)) == ["read", "write", "read"]
+    assert tiers(labels(look, call("find", states=("", ""), name="x"), look)) == ["read", "read", "duplicate"]
+    refused = dataclasses.replace(put, error="tool")
+    assert tiers(labels(look, refused, look)) == ["read", "error", "duplicate"]
+    unknown = dataclasses.replace(put, effect="unknown")
+    assert tiers(labels(look, unknown, look)) == ["read", "", "read"]
+
+
+def test_a_stray_write_made_again_does_not_hide_behind_a_good_call() -> None:
+    """Its tier is duplicate, and it changed the state once more."""
+    again = call("move", states=("s1", "s2"), id="B")
+    found = labels(call("move", id="B"), [call("look", id="A"), again], wanted=[golden("look", id="A")])
+    assert tiers(found) == ["write", "duplicate"]
+    harmless = call("move", states=("s1", "s1"), id="B")
+    found = labels(call("move", id="B"), [call("look", id="A"), harmless], wanted=[golden("look", id="A")])
+    assert tiers(found) == ["write", "gold"]
+
+
+def test_a_failed_call_that_changed_the_state_leaves_no_quiet_end() -> None:
+    half_done = call("put", error="tool", states=("s0", "s1"), id="A")
+    assert tiers(labels(half_done, "Bye.", success=True)) == ["error", "message"]
+    refused = call("put", error="tool", states=("s0", "s0"), id="A")
+    assert tiers(labels(refused, "Bye.", success=True)) == ["error", "noop"]

@@ -136,3 +136,9 @@ def test_what_is_left_is_given_so_that_scores_add_up_to_the_most() -> None:
     found = [match for match in given_of(calls, golden) if match is not None]
     assert [match.golden for match in found] == [1, 0]
     assert [match.score for match in found] == pytest.approx([2 / 3, 2 / 3])
+
+
+@pytest.mark.parametrize(("one", "other"), [("1e999", "2e999"), ("1" * 5000, "2" * 5000)])
+def test_texts_that_spell_no_number_a_machine_can_hold_stay_texts(one: str, other: str) -> None:
+    assert not deep_equal({"id": one}, {"id": other}, LOOSE)
+    assert deep_equal({"id": one}, {"id": one}, LOOSE)

@@ -14,9 +14,9 @@ from banty.envs.airline.published import PublishedTasks
 from banty.envs.airline.tasks import GeneratedTasks
 from banty.models.habits import HabitWeights
 from banty.policies.habits import HabitPolicy
-from banty.records import Message, Rollout, ToolCall
+from banty.records import CallResult, Message, Rollout, ToolCall, Turn
 from banty.rollout import Store
-from banty.rubrics import Labeller, TurnLabel, deep_equal, read_reward_file, rewarded
+from banty.rubrics import Labeller, Tier, TurnLabel, deep_equal, read_reward_file, rewarded
 from banty.testing import ScriptedPolicy, expert_policy, run
 
 MINI = GeneratedTasks("mini")
@@ -157,3 +157,22 @@ def test_any_desk_with_effects_is_labelled() -> None:
     found = Labeller(tasks, DENSE)(rollout)
     assert [label.tier for label in found] == ["read", "duplicate", "message", "message"]
     assert {label.tier for label in Labeller(tasks, DENSE)(run(tasks, careless(0.0), "test", 0))} == {"read", "message"}
+
+
+def test_a_tier_in_python_sees_a_stored_rollout_as_it_was_sampled(tmp_path: Path) -> None:
+    """Its task is whole, and its turns have earned nothing yet: or a resumed run would label it otherwise."""
+
+    def seen(rollout: Rollout, turn: Turn, call: CallResult | None) -> bool:
+        return rollout.task.data is not None and turn.reward is None
+
+    file = dataclasses.replace(
+        DENSE, tiers={"seen": Tier(0.5, "/tiers.py:seen"), **DENSE.tiers}, functions={"/tiers.py:seen": seen}
+    )
+    tasks = ColourTasks()
+    sampled = run(tasks, careless(0.0), "test", 0)
+    labels = Labeller(tasks, file)(sampled)
+    assert {label.tier for label in labels} == {"seen"}
+    Store(tmp_path).write("all", [rewarded(sampled, labels)])
+    (stored,) = Store(tmp_path).read()
+    assert stored.task.data is None
+    assert Labeller(tasks, file)(stored) == labels

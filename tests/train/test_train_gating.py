@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from tests.train import small_run
 from banty.calibrate import CalibrateBlock
 from banty.credit import CreditSpec
 from banty.errors import InputError
-from banty.rubrics import read_reward_file
+from banty.records import CallResult, Rollout, Turn
+from banty.rubrics import RewardFile, Tier, read_reward_file
 from banty.runs import RunFolder
 from banty.train.recipe import RewardsBlock, RLRecipe, TrainBlock
 from banty.train.rl import StepReport, train_rl
@@ -26,9 +28,16 @@ class Stopped(Exception):
     """What a test interrupts a run with."""
 
 
-def train(folder: Path, *, stop_after: int = -1, checkpoint_every: int = 1) -> bytes:
+def train(
+    folder: Path,
+    *,
+    stop_after: int = -1,
+    file: RewardFile = FILE,
+    rewards: RewardsBlock | None = None,
+    **settings: Any,
+) -> bytes:
     """Carry a run of eight steps on, from wherever it stands; its weights."""
-    block = TrainBlock(steps=8, tasks_per_step=6, rollouts_per_task=4, seed=3, checkpoint_every=checkpoint_every)
+    block = TrainBlock(steps=8, tasks_per_step=6, rollouts_per_task=4, seed=3, **settings)
     run = RunFolder.open(folder) if folder.exists() else RunFolder.create(folder, {})
     learner = small_run.fresh_learner(learning_rate=4.0)
 
@@ -45,8 +54,8 @@ def train(folder: Path, *, stop_after: int = -1, checkpoint_every: int = 1) -> b
         run,
         on_step,
         credit=CreditSpec(estimator="hybrid"),
-        rewards=RewardsBlock(file="naive-dense"),
-        reward_file=FILE,
+        rewards=rewards or RewardsBlock(file="naive-dense"),
+        reward_file=file,
         calibrate=GATE,
     )
     asyncio.run(work)
@@ -106,6 +115,35 @@ def test_a_resumed_run_decides_the_same(
     assert kept == [
         {name: value for name, value in row.items() if name.startswith("rewards/")} for row in numbers(expected_folder)
     ]
+
+
+def about_the_task(rollout: Rollout, turn: Turn, call: CallResult | None) -> bool:
+    """A tier in Python that looks at what no store keeps, and at what only a store has."""
+    return turn.reward is None and rollout.task.data is not None and turn.index % 3 == rollout.task.index % 3
+
+
+def test_with_everything_on_a_resumed_run_still_ends_the_same(tmp_path: Path) -> None:
+    """Annealing, groups set aside, masked episodes, a tier in Python, and decisions beyond the last checkpoint."""
+    place = "/tiers.py:about_the_task"
+    tiers = {"odd": Tier(0.2, place), **FILE.tiers}
+    given: dict[str, Any] = {
+        "file": dataclasses.replace(FILE, tiers=tiers, functions={place: about_the_task}),
+        "rewards": RewardsBlock(file="naive-dense", weight=0.7, anneal_steps=11),
+        "sampling_rounds": 2,
+        "truncated": "mask",
+        "max_turns": 10,
+        "checkpoint_every": 3,
+    }
+    expected = train(tmp_path / "whole", **given)
+    rows = numbers(tmp_path / "whole")
+    assert any(row["group/set_aside"] for row in rows)
+    assert any(row["rollout/truncated"] for row in rows)
+    assert all(row["rewards/odd_turns"] for row in rows)
+    assert rows[-1]["rewards/version"] > 1
+    with pytest.raises(Stopped):
+        train(tmp_path / "run", stop_after=4, **given)
+    assert train(tmp_path / "run", **given) == expected
+    assert versions(tmp_path / "run") == versions(tmp_path / "whole")
 
 
 def numbers(folder: Path) -> list[dict[str, Any]]:

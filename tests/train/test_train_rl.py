@@ -24,9 +24,9 @@ from banty.learn.habits import HabitLearner
 from banty.models.habits import HabitWeights
 from banty.policies.habits import HabitPolicy
 from banty.rollout import Cast, Store
-from banty.runs import MetricLog, RunFolder
+from banty.runs import MetricLog, RunFolder, read_metrics
 from banty.train.recipe import TrainBlock
-from banty.train.rl import StepReport, credit_groups, step_metrics, train_rl
+from banty.train.rl import StepReport, credit_groups, shaped_rewards, step_metrics, train_rl
 
 ROOT = Path(__file__).parents[2]
 NUM_STEPS = 6
@@ -234,6 +234,26 @@ def test_an_average_over_no_scored_rollout_is_missing() -> None:
     assert metrics["rollout/success"] is None
     assert metrics["rollout/turns"] is None
     assert metrics["rollout/errored"] == 1
+
+
+def test_episodes_left_out_of_the_loss_count_in_no_figure_over_trained_tokens() -> None:
+    won = rollout([turn(0, segment([0], [1, 2]))], True)
+    cut = rollout([turn(0, segment([0], [3]))], False, trial=1, status="truncated", cause="turns")
+    kept, masked = (shaped_rewards(group(won, cut), TrainBlock(truncated=each)) for each in ("keep", "mask"))
+    assert [one.tolist() for one in kept.tokens] == [[2.0], [1.0]]
+    assert [one.tolist() for one in masked.tokens] == [[2.0], [0.0]]
+    assert masked.outcomes.tolist() == [1.0, 0.0], "they stay in the baseline"
+    (sample,) = credit_groups([group(won, cut)], estimator_of(CreditSpec(scale="batch")), TrainBlock(truncated="mask"))
+    assert sample.advantages[sample.mask].tolist() == [1.0, 1.0], "the scale is that of what is trained"
+
+
+@pytest.mark.parametrize(("truncated", "some"), [("keep", True), ("mask", False)])
+def test_a_step_that_trains_nothing_has_no_figures_of_credit(tmp_path: Path, truncated: str, some: bool) -> None:
+    start(tmp_path, max_turns=1, truncated=truncated)
+    (row,) = read_metrics(RunFolder.open(tmp_path / "run").metrics.path)
+    assert row["rollout/truncated"] == row["rollout/episodes"]
+    assert (row["train/samples"] > 0) == some
+    assert any(name.startswith("credit/") for name in row) == some
 
 
 # What is refused.

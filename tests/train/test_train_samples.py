@@ -14,7 +14,7 @@ from tests.rollouts_by_hand import group, rollout, segment, turn
 from banty.credit import Credit, rloo
 from banty.errors import InputError
 from banty.records import Group, Message, Outcome, Rollout, Segment, TrainingSample, Transform, Turn
-from banty.train.samples import group_rewards, pack_group
+from banty.train.samples import check_finite, group_rewards, pack_group
 
 # The example of the records: system S, user U, end-of-turn E, two turns A and B, a tool result T.
 S0, S1, U0, A0, A1, E, T0, T1, B0 = range(9)
@@ -229,3 +229,22 @@ def test_half_a_surrogate_pair_in_a_tool_result_stops_nobody() -> None:
     ]
     rewards = group_rewards(group(rollout(turns), rollout(turns, trial=1)))
     assert rewards.anchors[0] == rewards.anchors[1]
+
+
+def test_a_state_that_nobody_knows_is_like_no_other() -> None:
+    """Without hashes, two turns that were told the same may be taken in different states; openings are the same."""
+    told = dataclasses.replace(turn(0), observation=(Message("tool", "done"),))
+    (first, second) = group_rewards(group(rollout([told, turn(1)]), rollout([told, turn(1)], trial=1))).anchors
+    assert first == second
+    assert (bool(first[0]), first[1]) == (True, "")
+    kept = [dataclasses.replace(each, state_before="s") for each in (told, turn(1))]
+    (first, second) = group_rewards(group(rollout(kept), rollout(kept, trial=1))).anchors
+    assert first == second
+    assert all(first)
+
+
+@pytest.mark.parametrize("reward", [float("nan"), float("inf"), float("-inf")])
+def test_a_reward_that_is_no_number_is_refused_by_name(reward: float) -> None:
+    with pytest.raises(InputError, match=rf"hand/made.*#0 has the reward {reward}; it takes a finite number"):
+        check_finite([group(rollout([turn(0)], reward=reward))])
+    check_finite([group(rollout([turn(0)]), rollout([turn(0)], cause="judge", trial=1))])

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,8 @@ def calibrate(
     """
     rules = rules or Rules()
     rules.check()
+    if seed < 0:
+        raise InputError(f"seed is {seed}; it takes a whole number from 0")
     check_outcomes(groups)
     labelled, evidence = scored_turns(groups, file, scoring)
     first = halves(evidence.tasks, [derive(seed, "hold out", task) for task in evidence.tasks])
@@ -168,7 +170,8 @@ def scored_turns(groups: Sequence[Group], file: RewardFile, scoring: Scoring) ->
         kept.append(group)
         tiers.append([[one.tier for one in given] for given in labels])
         rewards.append(scoring.rewards(Group(group.task, members)))
-    rewards = list(_with_tokens_or_none(rewards))
+    if not _counted(kept):
+        rewards = [dataclasses.replace(one, tokens=()) for one in rewards]
     sizes = [
         row.tolist() for group in rewards for row in (group.tokens or [np.ones(length) for length in group.lengths])
     ]
@@ -182,11 +185,12 @@ def scored_turns(groups: Sequence[Group], file: RewardFile, scoring: Scoring) ->
     return Labelled(rewards, tiers, [group.task.id for group in kept]), evidence
 
 
-def _with_tokens_or_none(rewards: Sequence[GroupRewards]) -> Iterator[GroupRewards]:
-    """Imported logs may count no tokens: then each turn counts once, instead of none at all."""
-    counted = any(row.any() for group in rewards for row in group.tokens)
-    for group in rewards:
-        yield group if counted else dataclasses.replace(group, tokens=())
+def _counted(groups: Sequence[Group]) -> bool:
+    """Whether the tokens of every rollout were counted. Imported logs may not say: then each turn counts once, instead
+    of not at all."""
+    rollouts = [rollout for group in groups for rollout in group.scored]
+    trained = [[turn.sampled_tokens for turn in rollout.turns if turn.trainable] for rollout in rollouts]
+    return all(any(counts) for counts in trained if counts)
 
 
 def criteria_of(groups: Sequence[Group]) -> list[Evidence]:

@@ -59,7 +59,8 @@ class Direction:
 
     @property
     def actual(self) -> int | None:
-        """+1 or -1; 0 where the mean is below the threshold of a dead turn, None where there is no turn."""
+        """+1 or -1; 0 where the mean is below the threshold of a dead turn, None where there is no turn or nothing to
+        compare."""
         if self.mean.estimate is None:
             return None
         return 0 if abs(self.mean.estimate) < DEAD else int(np.sign(self.mean.estimate))
@@ -79,7 +80,10 @@ def directions_of(
     level: float = 0.95,
     num_resamples: int = 2000,
 ) -> tuple[Direction, ...]:
-    """A row for each tier that `intended` names, in its order."""
+    """A row for each tier that `intended` names, in its order.
+
+    Where every group is one rollout no advantage compares anything: its zeros are no direction, and no mismatch.
+    """
     credits = estimator_of(spec)(labelled.groups)
     turns = turns_of(labelled.groups, credits, labelled.tiers)
     shares = gradient_shares(turns)
@@ -87,9 +91,11 @@ def directions_of(
     parts = {name: _flat([credit.parts[name] for credit in credits]) for name in _common_parts(credits)}
     names = np.array(turns.tier, dtype=np.str_)
     flips = _flips(labelled, spec, list(intended))
+    compared = any(len(group.outcomes) > 1 for group in labelled.groups)
     rows = []
     for tier, sign in intended.items():
         here = names == tier
+        trained = here & (turns.tokens > 0)
         own, outcome = (
             _mean(parts[name][here], weights[here]) if name in parts else None for name in ("turn", "outcome")
         )
@@ -101,11 +107,13 @@ def directions_of(
                 int(here.sum()),
                 own,
                 outcome,
-                _mean_interval(turns, weights, here, labelled.tasks, seed, level, num_resamples),
+                _mean_interval(turns, weights, here, labelled.tasks, seed, level, num_resamples)
+                if compared
+                else Interval(None, None, None, level, 0, "no task was tried twice: nothing to compare"),
                 flip,
                 at_flip,
                 flip_weight(own, outcome),
-                float((np.abs(turns.advantage[here]) < DEAD).mean()) if here.any() else None,
+                float((np.abs(turns.advantage[trained]) < DEAD).mean()) if trained.any() else None,
                 shares.get(tier) if here.any() else None,
             )
         )
@@ -121,10 +129,13 @@ def flip_weight(own: float | None, outcome: float | None) -> float | None:
 
 def weighed(spec: CreditSpec, weight: float) -> tuple[CreditSpec, float] | None:
     """The same estimator with the outcome weighed `weight` against the turn rewards, and what its advantages are to be
-    multiplied with; None for an estimator without two such parts. Without a scale: a positive factor has no sign.
+    multiplied with; None for an estimator without two such parts. Without a scale: a positive factor has no sign. With
+    the scale of the `others` there is none either: every group has a factor of its own, which moves with the weight.
 
     `gtpo` is a hybrid of weight 0. MT-GRPO's `go` and `two_stage` weigh the turn rewards instead, 1 to `weight`.
     """
+    if spec.scale == "others":
+        return None
     plain = dataclasses.replace(spec, scale="none", rms=None)
     if spec.estimator == "hybrid":
         return dataclasses.replace(plain, outcome_weight=weight), 1.0
@@ -210,4 +221,4 @@ def _mean_interval(
     times = np.random.default_rng(seed).multinomial(num_tasks, np.full(num_tasks, 1.0 / num_tasks), size=num_resamples)
     sizes = times @ size
     means = (times @ total)[sizes > 0.0] / sizes[sizes > 0.0]
-    return resampled_interval(estimate, means, level, num_tasks)
+    return resampled_interval(estimate, means, level, num_tasks, int((size > 0.0).sum()))

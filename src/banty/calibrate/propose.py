@@ -114,7 +114,8 @@ def _of_tier(row: TierRow, tier: Tier, rules: Rules) -> Proposal:
     if tier.pinned:
         return settled("pinned", "pinned: it keeps the value it was given")
     if tier.predicate in FROZEN:
-        value = 1.0 if row.tier == "gold" else tier.value
+        seen = row.present >= rules.present  # a unit that nobody has earned measures nothing
+        value = 1.0 if row.tier == "gold" and seen else tier.value
         return Proposal(row.tier, tier.value, value, value, "frozen", FROZEN[tier.predicate])
     if lacking := _lacking(row, rules):
         return settled("refused", lacking)
@@ -219,6 +220,8 @@ def stop_rules(
     names = ", ".join(mismatches) or "none"
     corr = "undefined" if reward_corr is None else f"{reward_corr:.3f}"
     was = "undefined" if before is None else f"{before:.3f}"
+    decided = {one.decision for one in proposals}
+    unjudged = "refused" in decided and not decided & {"moved", "kept"}  # nothing moved since nothing could be told
     # Where nothing moves any more it cannot grow either.
     grown = reward_corr is not None and (before is None or reward_corr > before or largest == 0.0)
     high = reward_corr is not None and reward_corr > rules.eta
@@ -229,7 +232,13 @@ def stop_rules(
             high and grown,
             f"correlation of mean turn reward and outcome {corr}, before {was}; it is to exceed {rules.eta:g} and grow",
         ),
-        StopRule("settled", largest <= rules.settled, f"largest move {largest:.3f}; {rules.settled:g} is small"),
+        StopRule(
+            "settled",
+            largest <= rules.settled and not unjudged,
+            "no value could be judged: see what is missing"
+            if unjudged
+            else f"largest move {largest:.3f}; {rules.settled:g} is small",
+        ),
         StopRule(
             "rounds", version >= rules.rounds, f"version {version} of the file; {rules.rounds} rounds are the most"
         ),

@@ -206,6 +206,11 @@ class _Sums:
         xy, xx = self.xy - self.x * self.y[:, None] / n, self.xx - self.x**2 / n
         return w @ xy, w @ xx, (w @ (self.yy - self.y**2 / self.n))[:, None]
 
+    def telling(self) -> FloatArray:
+        """In how many tasks both vary, [C]."""
+        xx, yy = self.xx - self.x**2 / self.n[:, None], self.yy - self.y**2 / self.n
+        return np.asarray(((xx > _ROUNDING) & (yy > _ROUNDING)[:, None]).sum(axis=0), dtype=np.float64)
+
 
 def _ratio(xy: FloatArray, xx: FloatArray, yy: FloatArray) -> FloatArray:
     """Pearson's from sums of products, NaN where either does not vary; the first row where there is but one."""
@@ -232,15 +237,20 @@ def _intervals(
         drawn[0].append(np.atleast_2d(_ratio(*sums.pooled(times))))
         drawn[1].append(np.atleast_2d(_ratio(*sums.within(times))))
     found = []
-    for estimates, parts in zip((_ratio(*sums.pooled()), _ratio(*sums.within())), drawn, strict=True):
+    telling = (np.full(len(evidence.tiers), num_tasks), sums.telling())
+    both = (_ratio(*sums.pooled()), _ratio(*sums.within()))
+    for estimates, parts, tell in zip(both, drawn, telling, strict=True):
         resampled = np.concatenate(parts) if parts else np.zeros((0, len(estimates)))
         found.append(
-            [_interval(float(one), resampled[:, c], level, num_tasks) for c, one in enumerate(estimates.tolist())]
+            [
+                _interval(float(one), resampled[:, c], level, num_tasks, int(tell[c]))
+                for c, one in enumerate(estimates.tolist())
+            ]
         )
     return found[0], found[1]
 
 
-def _interval(estimate: float, resampled: FloatArray, level: float, num_tasks: int) -> Interval:
+def _interval(estimate: float, resampled: FloatArray, level: float, num_tasks: int, telling: int) -> Interval:
     if np.isnan(estimate):
         return Interval(None, None, None, level, num_tasks, "undefined: one of the two never varies")
     # A resample in which nothing varies shows no correlation. Leaving it out would shorten the interval just where
@@ -248,12 +258,27 @@ def _interval(estimate: float, resampled: FloatArray, level: float, num_tasks: i
     shown = np.nan_to_num(resampled)
     if not len(shown) or np.ptp(shown) <= _ROUNDING:
         return Interval(estimate, None, None, level, num_tasks, "all resamples equal: no interval")
-    return resampled_interval(estimate, shown, level, num_tasks)
+    return resampled_interval(estimate, shown, level, num_tasks, telling)
 
 
-def resampled_interval(estimate: float, resampled: FloatArray, level: float, num_tasks: int) -> Interval:
+def fewest_tasks(level: float) -> int:
+    """From how many tasks on a resampled interval can have this level. Of t tasks that mean nothing all lie on one side
+    of 0 once in 2^(t-1) times, and no resample then lies on the other."""
+    return max(2, math.ceil(1.0 - math.log2(1.0 - level)))
+
+
+def resampled_interval(
+    estimate: float, resampled: FloatArray, level: float, num_tasks: int, telling: int | None = None
+) -> Interval:
     """The expanded percentile interval (Hesterberg 2015, section 5.3): the quantiles are those that would give, for a
-    mean, the t interval in place of the normal one, without which few tasks give too short an interval."""
+    mean, the t interval in place of the normal one, without which few tasks give too short an interval.
+
+    There is none of fewer than `fewest_tasks`; `telling` is how many of the tasks say anything, all where not given.
+    """
+    counted, least = num_tasks if telling is None else telling, fewest_tasks(level)
+    if counted < least:
+        why = f"{counted} of {num_tasks} tasks tell anything, and {100 * level:g} % takes {least}: no interval"
+        return Interval(estimate, None, None, level, num_tasks, why)
     reach = math.sqrt(num_tasks / (num_tasks - 1)) * float(special.stdtrit(num_tasks - 1, (1.0 + level) / 2.0))
     tail = float(special.ndtr(-reach))
     low, high = np.quantile(resampled, [tail, 1.0 - tail])

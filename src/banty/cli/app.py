@@ -13,6 +13,7 @@ from rich.console import Console
 from banty import __version__
 from banty.cli import show
 from banty.cli.calibrate import calibrate
+from banty.cli.card import card
 from banty.cli.choices import (
     fresh_folder,
     policy_of,
@@ -66,6 +67,7 @@ app.command("plan")(plan)
 app.command("sweep")(sweep)
 app.command("import")(import_log)
 app.command("calibrate")(calibrate)
+app.command("card")(card)
 
 Env = Annotated[str, typer.Option("--env", help="Environment: a name from `banty envs`, or FILE.py:NAME.")]
 Options = Annotated[

@@ -39,17 +39,14 @@ REWARDS, DIFF, DATA, PAGE = "rewards.toml", "diff.txt", "calibration.json", "cal
 def calibrate(
     run: Annotated[str, typer.Argument(help="A training run, an evaluation, an imported log, or a store.")],
     rewards: Annotated[str, typer.Option(help="Reward file: a packaged name or a path; the run's, or irc.")] = "",
-    estimator: Annotated[str, typer.Option(help="Credit estimator instead of the run's, such as mt_grpo.")] = "",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="credit.KEY=VALUE, such as credit.gamma=1.")
-    ] = None,
+    credit: Annotated[str, typer.Option(help="NAME,OPTION=VALUE: another estimator than the run's.")] = "",
     alpha: Annotated[float | None, typer.Option(help="A value is drawn towards alpha times the correlation.")] = None,
     delta: Annotated[float | None, typer.Option(help="A correlation this near to 0 counts as 0.")] = None,
     beta: Annotated[float | None, typer.Option(help="How far a value goes at once, from 0 to 1.")] = None,
     pin: Annotated[list[str] | None, typer.Option(help="A tier that keeps its value.")] = None,
     constant: Annotated[str | None, typer.Option(help="A tier in every rollout: keep its value, or zero it.")] = None,
     hold_out: Annotated[bool, typer.Option(help="Move values on half of the tasks, and check on the rest.")] = True,
-    seed: Annotated[int, typer.Option(help="Seed of the halves and of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the halves and of the bootstrap.")] = 0,
     out: Annotated[str, typer.Option(help="Folder for the new file, the diff and the page; none if not given.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")] = False,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Run the Python files that are named.")] = False,
@@ -62,13 +59,13 @@ def calibrate(
 
         banty calibrate runs/train-desk-001
 
-        banty calibrate runs/eval-airline-mini-001 --rewards naive-dense --estimator mt_grpo --out runs/calibrated
+        banty calibrate runs/eval-airline-mini-001 --rewards naive-dense --credit mt_grpo --out runs/calibrated
     """
     rules = with_settings(Rules(), alpha=alpha, delta=delta, beta=beta, constant=constant)
     rules.check("--")
     if out:
         check_free(Path(out))
-    stored = read_stored(Path(run), rewards, estimator, settings or [], allow_code)
+    stored = read_stored(Path(run), rewards, credit, allow_code)
     file = pinned(stored.rewards, pin or [])
     found = calibrate_rollouts(stored.groups, file, stored.scoring, stored.credit, rules, hold_out=hold_out, seed=seed)
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

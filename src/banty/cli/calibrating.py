@@ -5,24 +5,26 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from banty.calibrate import Scoring
-from banty.cli.inspection import taskset_of_run
+from banty.cli.choices import credit_of
+from banty.cli.labelling import labelling_of, recipe_of
 from banty.cli.rewards import load_predicate
-from banty.credit import CreditSpec
+from banty.credit import CreditSpec, GroupRewards
 from banty.errors import InputError
-from banty.interop import GOLDEN, read_golden
-from banty.records import Group, Taskset
+from banty.interop import GOLDEN
+from banty.records import Group
 from banty.rollout import group_rollouts, stored_rollouts
-from banty.rubrics import Labeller, RewardFile, label_rollout, read_reward_file, with_functions
-from banty.runs import RunFolder, from_mapping, with_overrides
-from banty.train.recipe import RewardsBlock
+from banty.rubrics import RewardFile, read_reward_file, with_functions
+from banty.runs import from_mapping
+from banty.train.recipe import RewardsBlock, TrainBlock
 from banty.train.rewards import FOLDER
-from banty.train.samples import group_rewards
+from banty.train.rl import shaped_rewards
+from banty.train.samples import check_finite, group_rewards
 
 DEFAULT_REWARDS = "irc"
 DEFAULT_CREDIT = CreditSpec(estimator="hybrid")
@@ -40,44 +42,40 @@ class Stored:
     notes: tuple[str, ...]
 
 
-def read_stored(folder: Path, rewards: str, estimator: str, settings: Sequence[str], allow_code: bool) -> Stored:
+def read_stored(folder: Path, rewards: str, credit: str, allow_code: bool) -> Stored:
     """What is in `folder`. Raises InputError for one without rollouts, for a damaged golden.json, and for whatever of
     the options cannot work."""
     groups = group_rollouts(stored_rollouts(folder))
     if not groups:
         raise InputError(f"{folder} holds no rollouts; its store is empty. Name a run that has finished a step")
-    recipe, home = _recipe_of(folder)
+    check_finite(groups)
+    recipe, home = recipe_of(folder)
     block = recipe.get("rewards")
     weight = from_mapping(RewardsBlock, block, "recipe.json").weight if isinstance(block, dict) else 1.0
+    rewards_in = _rewards_in(recipe)
     file = with_functions(
         read_reward_file(rewards or _in_force(home)), functools.partial(load_predicate, allow_code=allow_code)
     )
-    credit, notes = _credit(recipe, estimator, settings)
-    golden_file = next((place / GOLDEN for place in (folder, home) if (place / GOLDEN).is_file()), None)
-    if golden_file is not None:
-        golden = read_golden(golden_file)
-        missing = sorted({group.task.id for group in groups} - set(golden))
+    spec, notes = _credit(recipe, credit)
+    labelling = labelling_of(folder, allow_code)
+    notes += [labelling.note] if labelling.note else []
+    if labelling.golden is not None:
+        missing = sorted({group.task.id for group in groups} - set(labelling.golden))
         notes += [f"{GOLDEN} names no calls for {len(missing)} tasks, such as {missing[0]}"] if missing else []
-        scoring = Scoring(
-            lambda given: lambda rollout: label_rollout(rollout, golden.get(rollout.task.id), given),
-            group_rewards,
-            weight,
-        )
-    elif recipe and recipe.get("kind") != "import":
-        scoring = scoring_of(taskset_of_run(home, allow_code), weight)
-    else:
-        notes.append(f"nobody knows the golden calls: there is no {GOLDEN}, so tiers that need them never come up")
-        scoring = Scoring(lambda given: lambda rollout: label_rollout(rollout, None, given), group_rewards, weight)
+    scoring = Scoring(labelling.labels, rewards_in, weight)
     if all(len(group.scored) < 2 for group in groups):
         notes.append(
             "every task was tried once: correlations within tasks and advantages compare several rollouts of one task"
         )
-    return Stored(groups, scoring, file, credit, read_history(home), tuple(notes))
+    return Stored(groups, scoring, file, spec, read_history(home), tuple(notes))
 
 
-def scoring_of(taskset: Taskset, weight: float) -> Scoring:
-    """Scoring with the golden calls of a taskset."""
-    return Scoring(lambda file: Labeller(taskset, file), group_rewards, weight)
+def _rewards_in(recipe: Mapping[str, Any]) -> Callable[[Group], GroupRewards]:
+    """What estimators are given of a group: as the run trained on it, if it is one of training."""
+    if recipe.get("kind") != "rl":
+        return group_rewards
+    block = from_mapping(TrainBlock, recipe.get("train", {}), "recipe.json")
+    return lambda group: shaped_rewards(group, block)
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
@@ -91,39 +89,26 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
         raise InputError(f"{path} is damaged: {error}") from error
 
 
-def _recipe_of(folder: Path) -> tuple[Mapping[str, Any], Path]:
-    """The recipe that belongs to a folder, and where it lies: for a store inside a run, the run. Empty for none."""
-    for home in (folder, folder.resolve().parent):
-        if (home / "recipe.json").is_file() and (home / "manifest.json").is_file():
-            return RunFolder.open(home).read_json("recipe.json"), home
-    return {}, folder
-
-
 def _in_force(home: Path) -> str | Path:
     """The last reward file a run has used; the packaged calibrated one where it used none."""
     files = sorted(path for path in (home / FOLDER).glob("*.toml") if path.stem.isdigit())
     return files[-1] if files else DEFAULT_REWARDS
 
 
-def _credit(recipe: Mapping[str, Any], estimator: str, settings: Sequence[str]) -> tuple[CreditSpec, list[str]]:
-    for setting in settings:
-        if not setting.startswith("credit."):
-            raise InputError(f"--set {setting!r} is not credit.KEY=VALUE, such as credit.gamma=0.95")
+def _credit(recipe: Mapping[str, Any], wanted: str) -> tuple[CreditSpec, list[str]]:
     of_run = recipe.get("credit")
-    if estimator:
-        tables: dict[str, Any] = {"estimator": estimator}
+    if wanted:
+        spec = credit_of(wanted)
     elif isinstance(of_run, dict):
-        tables = {name: value for name, value in of_run.items() if value is not None}
+        spec = from_mapping(CreditSpec, {name: value for name, value in of_run.items() if value is not None}, "credit")
+        spec.check()
     else:
-        tables = {"estimator": DEFAULT_CREDIT.estimator}
-    chosen = with_overrides({"credit": tables}, settings)["credit"]
-    spec = from_mapping(CreditSpec, chosen, "credit")
-    spec.check()
+        spec = DEFAULT_CREDIT
     notes = []
     if not spec.heeds_turns:
         notes.append(
             f"{spec.estimator} heeds the outcome alone, so that no reward file changes an advantage; see what would "
-            "happen under another with --estimator hybrid"
+            "happen under another with --credit hybrid"
         )
     return spec, notes
 

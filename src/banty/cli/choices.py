@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from banty.credit import CreditSpec
 from banty.envs.registry import make_taskset
 from banty.errors import InputError
 from banty.evals.card import Decode
@@ -17,7 +18,7 @@ from banty.policies.endpoint import ChatEndpoint, ToolCalls
 from banty.policies.habits import HabitPolicy
 from banty.policies.scripted import expert_policy
 from banty.records import JSON, Expert, Policy, Taskset, sha256_json
-from banty.runs import toml_value
+from banty.runs import from_mapping, toml_value
 
 KEY_ENV = "BANTY_API_KEY"
 MODEL_FILES = ("config.json", "adapter_config.json")
@@ -65,6 +66,20 @@ def prices_of(text: str) -> tuple[float, float]:
     except ValueError:
         raise InputError(f"--price {text!r} is not IN,OUT: dollars per million prompt and sampled tokens") from None
     return prompt, sampled
+
+
+def credit_of(text: str) -> CreditSpec:
+    """The estimator a person typed: `NAME`, or `NAME,OPTION=VALUE,...` as in a recipe's `[credit]`."""
+    name, *options = (part.strip() for part in text.split(","))
+    given: dict[str, Any] = {"estimator": name}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals or not key:
+            raise InputError(f"--credit {text!r}: {option!r} is not OPTION=VALUE, such as hybrid,gamma=0.8")
+        given[key.strip()] = toml_value(value.strip())
+    spec = from_mapping(CreditSpec, given, f"--credit {text}")
+    spec.check()
+    return spec
 
 
 def taskset_for_customer(env: str, pairs: Sequence[str], allow_code: bool) -> Taskset:

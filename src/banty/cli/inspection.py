@@ -24,8 +24,16 @@ def rollout_of(rollouts: Sequence[Rollout], wanted: str) -> Rollout:
     found = found or [rollout for rollout in rollouts if wanted in rollout.rollout_id]
     if len(found) == 1:
         return found[0]
-    what = "none" if not found else f"{len(found)}, among them {', '.join(r.rollout_id for r in found[:3])}"
-    raise InputError(f"--rollout {wanted!r} names {what} of {len(rollouts)} rollouts; give the whole id")
+    if not found:
+        such = f", such as {rollouts[0].rollout_id!r}" if rollouts else ""
+        raise InputError(
+            f"--rollout {wanted!r} names none of {len(rollouts)} rollouts; give an id that is there{such}, or leave it "
+            "out for a list"
+        )
+    some = ", ".join(rollout.rollout_id for rollout in found[:3])
+    raise InputError(
+        f"--rollout {wanted!r} names {len(found)}, among them {some} of {len(rollouts)} rollouts; give the whole id"
+    )
 
 
 def lapses_of(rollout: Rollout, expert: Expert | None) -> dict[str, list[str]]:

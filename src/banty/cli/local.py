@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # torch takes seconds to import: a command that needs no mode
     from banty.policies.token import TokenPolicy
 
 ENGINE_FILE = "engine.json"
+_NONE, _EARLIER = "torch", ("attention", "layers")
+"""What `kernels` says of a run without any, and what it means at most where it says "native"."""
 
 
 def open_model(block: PolicyBlock) -> LanguageModel:
@@ -45,11 +47,11 @@ def settle_threads(model: LanguageModel, asked: int, folder: Path | None) -> dic
     """Use `asked` threads, or those `folder` was begun with, or as many as are found faster now; what to note there.
 
     A resumed run has to compute with the threads and kernels it began with: sums of floats depend on how work is
-    divided. Where compiled kernels are gone, `kernels_now` says so.
+    divided. Where a kernel it began with is gone, `kernels_now` says which are left.
     """
     import torch
 
-    from banty.models.native.compiled import use_kernels
+    from banty.models.native.compiled import KERNELS, use_kernels
     from banty.models.probe import probe
     from banty.models.threads import measured_threads
 
@@ -60,11 +62,13 @@ def settle_threads(model: LanguageModel, asked: int, folder: Path | None) -> dic
             torch.set_num_threads(max(int(note["threads_now"] if "threads_now" in note else note["threads"]), 1))
         except (OSError, ValueError, OverflowError, KeyError, TypeError) as error:
             raise InputError(f"{noted} does not say how many threads the run uses: {error}") from error
-        begun = note.get("kernels", "torch")  # a run of before there were any says nothing
-        use_kernels(begun != "torch")
+        begun = str(note.get("kernels", _NONE))  # a run of before there were any says nothing
+        use_kernels(_EARLIER if begun == "native" else begun.split(", "))
         note.pop("kernels_now", None)
-        return note if begun == _kernels(model) else {**note, "kernels_now": _kernels(model)}
-    use_kernels(True)
+        now = _kernels(model)
+        same = "layers" in now if begun == "native" else begun == now
+        return note if same else {**note, "kernels_now": now}
+    use_kernels(KERNELS)
     threads = asked or measured_threads(model)
     torch.set_num_threads(threads)
     made = {"threads": threads, "measured": not asked, "kernels": _kernels(model), "torch": torch.__version__}
@@ -73,9 +77,9 @@ def settle_threads(model: LanguageModel, asked: int, folder: Path | None) -> dic
 
 def _kernels(model: LanguageModel) -> str:
     """Whose operations the model is computed with; they agree, but not bit for bit."""
-    from banty.models.native.compiled import compiled
+    from banty.models.slots import Kernels
 
-    return "torch" if compiled("layers", model.dtype, model.device) is None else "native"
+    return ", ".join(Kernels(model).names) or _NONE
 
 
 def note_pace(folder: Path, policy: object, when: str) -> None:

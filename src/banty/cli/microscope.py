@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from banty.cli.inspection import expert_of_run, lapses_of, taskset_of_run
+from banty.cli.choices import credit_of
+from banty.cli.inspection import expert_of_run, lapses_of
+from banty.cli.labelling import Label, labelling_of
 from banty.cli.plain import plain, visible
 from banty.cli.rewards import load_predicate
 from banty.cli.scoring import recipe_of_run, scores_of, training_run_of
@@ -22,11 +24,11 @@ from banty.cli.show import number, show_rollout
 from banty.cli.tokens import model_of_run, tokenizer_beside, tokenizer_in
 from banty.credit import DEAD, CreditSpec
 from banty.errors import InputError
+from banty.interop import GOLDEN
 from banty.microscope import Decode, Lens, Look, TurnCredit, TurnLook, look, near
 from banty.models.habits import START_ID, HabitWeights
 from banty.records import Expert, Rollout
-from banty.rubrics import Labeller, TurnLabel, read_reward_file, rewarded, with_functions
-from banty.runs import from_mapping, toml_value
+from banty.rubrics import RewardFile, TurnLabel, read_reward_file, rewarded, with_functions
 from banty.train.recipe import TrainBlock
 from banty.train.rewards import FIRST
 
@@ -37,26 +39,12 @@ BESIDE = (CreditSpec(), CreditSpec(estimator="hybrid"))
 """What the run's own estimator is shown beside: the first of these that it is not."""
 
 
-def spec_of(text: str) -> CreditSpec:
-    """The estimator a person typed: `NAME`, or `NAME,OPTION=VALUE,...` as in a recipe's `[credit]`."""
-    name, *options = (part.strip() for part in text.split(","))
-    given: dict[str, Any] = {"estimator": name}
-    for option in options:
-        key, equals, value = option.partition("=")
-        if not equals or not key:
-            raise InputError(f"--credit {text!r}: {option!r} is not OPTION=VALUE, such as hybrid,gamma=0.8")
-        given[key.strip()] = toml_value(value.strip())
-    spec = from_mapping(CreditSpec, given, f"--credit {text}")
-    spec.check()
-    return spec
-
-
 def specs_of(texts: Sequence[str], own: CreditSpec | None) -> tuple[CreditSpec, ...]:
     """The estimators typed, or the run's own and one beside it."""
     if len(texts) > MOST:
         raise InputError(f"--credit is given {len(texts)} times; {MOST} estimators are shown side by side")
     if texts:
-        return tuple(map(spec_of, texts))
+        return tuple(map(credit_of, texts))
     return BESIDE if own is None else (own, next(each for each in BESIDE if each != own))
 
 
@@ -86,14 +74,16 @@ def look_at(folder: Path, rollout: Rollout, rollouts: Sequence[Rollout], asked: 
     kept = near(rollout, rollouts)
     labels: Sequence[TurnLabel] = ()
     if asked.rewards:
-        labeller = _labeller(folder, asked.rewards, asked.allow_code)
-        labels = labeller(rollout)
-        kept = [rewarded(one, labeller(one)) if one.scored else one for one in kept]
+        file = _reward_file(asked.rewards, asked.allow_code)
+        label = _labels(folder, file, asked.allow_code, notes)
+        labels = label(rollout)
+        kept = [rewarded(one, label(one)) if one.scored else one for one in kept]
         rollout = next(one for one in kept if one.rollout_id == rollout.rollout_id)
-        notes.append(f"Turn rewards are those of {labeller.file.name}, version {labeller.file.version}, unscaled.")
-    elif (folder / "recipe.json").is_file():  # a bare store does not say whose tasks these are
+        notes.append(f"Turn rewards are those of {file.name}, version {file.version}, unscaled.")
+    elif any((folder / name).is_file() for name in ("recipe.json", GOLDEN)):  # else nobody says whose tasks these are
         try:
-            labels = _labeller(folder, _own_rewards(folder), asked.allow_code)(rollout)
+            file = _reward_file(_own_rewards(folder), asked.allow_code)
+            labels = _labels(folder, file, asked.allow_code, notes)(rollout)
         except InputError as why:
             notes.append(f"No tiers: {why}.")
     found = look(rollout, kept, Lens(specs, block))
@@ -110,10 +100,17 @@ def look_at(folder: Path, rollout: Rollout, rollouts: Sequence[Rollout], asked: 
     return look(rollout, kept, Lens(specs, block, labels, decode, scores, notes))
 
 
-def _labeller(folder: Path, rewards: str, allow_code: bool) -> Labeller:
-    """What names tiers by a reward file. Raises InputError where it, or the run's tasks, cannot be had here."""
-    load = functools.partial(load_predicate, allow_code=allow_code)
-    return Labeller(taskset_of_run(folder, allow_code), with_functions(read_reward_file(rewards), load))
+def _reward_file(rewards: str, allow_code: bool) -> RewardFile:
+    return with_functions(read_reward_file(rewards), functools.partial(load_predicate, allow_code=allow_code))
+
+
+def _labels(folder: Path, file: RewardFile, allow_code: bool, notes: list[str]) -> Label:
+    """What names tiers by a reward file; notes where golden calls are not known. Raises InputError where the run's
+    tasks cannot be had here."""
+    labelling = labelling_of(folder, allow_code)
+    if labelling.note:
+        notes.append(f"{labelling.note[0].upper()}{labelling.note[1:]}.")
+    return labelling.labels(file)
 
 
 def _own_rewards(folder: Path) -> str:
@@ -145,6 +142,8 @@ def _decoder(folder: Path, rollout: Rollout, asked: Asked, notes: list[str]) -> 
     try:
         tokenizer = _tokenizer(folder, asked.model)
     except InputError as why:
+        if asked.model:
+            raise
         notes.append(f"Tokens are shown by their ids: {why}.")
         return None
 

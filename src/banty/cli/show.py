@@ -19,6 +19,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def detectable(effect: float | None) -> str:
+    """The smallest difference that would be found, of two rates."""
+    return number(effect) if effect is None or effect <= 1.0 else "none: two rates differ by 1 at most; more tasks"
+
+
 def interval(data: Mapping[str, Any]) -> str:
     if data["estimate"] is None:
         return "-"
@@ -42,7 +47,7 @@ def show_card(console: Console, card: Card) -> None:
         *((f"pass^{k}", interval(value)) for k, value in data["pass_hat"].items() if k != "1"),
         *((f"pass@{k}", interval(value)) for k, value in data["pass_at"].items() if k != "1"),
         *_missing_ks(data),
-        ("minimum detectable effect", number(data["minimum_detectable_effect"])),
+        ("minimum detectable effect", detectable(data["minimum_detectable_effect"])),
         *((f"baseline {name}", interval(value)) for name, value in data["baselines"].items()),
         *((f"habit: {value.get('lapse', name)}", interval(value)) for name, value in data["habits"].items()),
         ("episodes", _episodes(data)),
@@ -108,7 +113,7 @@ def show_comparison(console: Console, comparison: CardComparison) -> None:
         ("B", f"{b.title}: {b.success}"),
         ("difference, 95 %", str(result.difference)),
         ("p", f"{_p(result.p_value)} ({result.test})"),
-        ("minimum detectable effect", number(result.mde)),
+        ("minimum detectable effect", detectable(result.mde)),
         ("verdict", f"B is {result.verdict}" if result.verdict in ("better", "worse") else result.verdict),
         *(("note", note) for note in comparison.notes),
     ):

@@ -73,6 +73,8 @@ class CreditSpec:
             given = getattr(self, name)
             if given is not None and given not in get_args(choices):
                 raise InputError(f"credit.{name} is {given!r}; it takes one of {', '.join(get_args(choices))}")
+        if self.estimator == "mt_grpo":
+            self._check_variant()
         if self.ddof not in (None, 0, 1):
             raise InputError(f"credit.ddof is {self.ddof}; it takes 1 (the unbiased deviation) or 0")
         if self.std is False and (self.ddof is not None or self.epsilon is not None):
@@ -93,6 +95,17 @@ class CreditSpec:
             )
         if self.rms is not None and not 0.0 < self.rms < math.inf:
             raise InputError(f"credit.rms is {self.rms}; it takes a finite number above 0")
+
+    def _check_variant(self) -> None:
+        """Raises InputError for an option of `mt_grpo` that its variant leaves out."""
+        variant = self.variant or "go"
+        for name in _UNHEEDED[variant]:
+            if getattr(self, name) not in (None, False):
+                instead = ", or weigh turns against the outcome by turn_weight" if "weight" in name else ""
+                raise InputError(
+                    f"credit.{name} is {getattr(self, name)!r}, and the variant {variant!r} of mt_grpo does not heed "
+                    f"it; leave it out{instead}"
+                )
 
     @property
     def is_unbiased(self) -> bool:
@@ -171,6 +184,14 @@ def _gdpo(options: Mapping[str, Any]) -> BatchEstimator:
 def _mt_grpo(options: Mapping[str, Any]) -> BatchEstimator:
     return _plain(mt_grpo, "variant", "outcome_weight", "turn_weight", "last_turn")(options)
 
+
+_UNHEEDED: Mapping[Variant, tuple[str, ...]] = {
+    "go": ("outcome_weight",),
+    "two_stage": ("outcome_weight", "last_turn"),
+    "additive": ("last_turn",),  # every turn's own reward counts there, the last one's too
+    "additive_last": (),
+}
+"""Options of `mt_grpo` that have no place in the formula of a variant."""
 
 _DEVIATION = {"std": True, "ddof": 1, "epsilon": EPSILON}
 ESTIMATORS: Mapping[str, Entry] = {

@@ -183,11 +183,14 @@ class PerTaskPolicy:
         """Scripts keep nothing."""
 
 
-async def run_baselines(plan: EvalPlan, taskset: Taskset) -> Mapping[str, Sequence[Rollout]]:
-    """One episode of every task for each of the taskset's baselines."""
+async def run_baselines(
+    plan: EvalPlan, taskset: Taskset, only: Sequence[str] | None = None
+) -> Mapping[str, Sequence[Rollout]]:
+    """One episode of every task for each of the taskset's baselines, or for those of them in `only`."""
     baselines = taskset.baselines()
     plain = dataclasses.replace(plan, num_trials=1, params=SamplingParams(), exact=False)
     return {
         name: await evaluate(plain, baselines.taskset, Cast(PerTaskPolicy(name, make_policy)))
         for name, make_policy in baselines.policies.items()
+        if only is None or name in only
     }

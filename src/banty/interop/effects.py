@@ -32,13 +32,18 @@ def read_effects(path: Path) -> dict[str, Effect]:
 
 
 def read_json_file(path: Path, option: str) -> Any:
-    """The JSON in a file that an option names."""
+    """The JSON in a file that an option names, or that is simply there if `option` is empty."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{option} names {path}, which is not there") from None
+        raise InputError(f"{option} names {path}, which is not there" if option else f"{path} is not there") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{option} {path} cannot be read as JSON: {error}") from error
+        raise InputError(f"{named(path, option)} cannot be read as JSON: {error}") from error
+
+
+def named(path: Path, option: str) -> str:
+    """A file as errors name it: after the option that it was given with, if any."""
+    return f"{option} {path}" if option else str(path)
 
 
 def with_known(tools: Sequence[ToolSchema], effects: Mapping[str, Effect]) -> tuple[ToolSchema, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from banty.errors import InputError
-from banty.interop.effects import read_json_file
+from banty.interop.effects import named, read_json_file
 from banty.interop.places import Place, described
 from banty.interop.tau2 import golden_of_tasks
 from banty.records import JSON, ToolCall
@@ -15,17 +15,20 @@ from banty.records import JSON, ToolCall
 GOLDEN = "golden.json"
 
 
-def read_golden(path: Path) -> dict[str, tuple[ToolCall, ...]]:
+def read_golden(path: Path, option: str = "--golden") -> dict[str, tuple[ToolCall, ...]]:
     """The reference calls in a file, by its own keys: an object of lists of `{name, arguments}`, or a task file of
-    tau2-bench. An empty list means that a right ending makes no call; a task that is missing, that nobody knows.
+    tau2-bench. An empty list means that a right ending makes no call; a task that is missing, that nobody knows. Errors
+    name the `option` that the file was given with, if any.
 
     Raises InputError for anything else.
     """
-    found = read_json_file(path, "--golden")
+    found = read_json_file(path, option)
     if isinstance(found, list):
         return golden_of_tasks(found, path)
     if not isinstance(found, Mapping):
-        raise InputError(f"--golden {path} holds {described(found)} instead of an object of lists of calls by task")
+        raise InputError(
+            f"{named(path, option)} holds {described(found)} instead of an object of lists of calls by task"
+        )
     return {str(key): _calls(value, Place(path, 0, f"task {key!r}")) for key, value in found.items()}
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from banty.models.forward import delta_rule, hidden_states
 from banty.models.loading import LanguageModel
 from banty.models.native.attention import Attend, decode_attention
-from banty.models.native.decoder import Decoder, decoder_of
+from banty.models.native.compiled import compiled
+from banty.models.native.decoder import Decoder, decoder_library, decoder_of
 
 _PAGE = 4096
 LENGTH_BUCKET = 64
@@ -42,15 +43,46 @@ class _Copied:
     length: int
 
 
+class Kernels:
+    """The compiled kernels for a model: attention, and a whole pass. None where there is none."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self._model = model
+        self.attend = _kernel(model)
+
+    @functools.cached_property
+    def decoder(self) -> Decoder | None:
+        """Has a copy of the weights as they are when it is first asked for."""
+        return decoder_of(self._model) if self.attend is not None else None
+
+    @property
+    def names(self) -> list[str]:
+        """Which of the package's kernels compute something for this model, here and now."""
+        model = self._model
+        there = {
+            "attention": self.attend is not None,
+            "decoder": self.attend is not None and decoder_library(model) is not None,
+            **{name: compiled(name, model.head.dtype, model.device) is not None for name in ("draws", "layers")},
+        }
+        return [name for name, is_there in there.items() if is_there]
+
+
 class Slots:
     """Room for a number of sequences. Attention layers keep keys and values up to a capacity that grows as needed;
     recurrent layers keep the state after a slot's last token, and only that: such a slot cannot be cut short.
 
     Beside the slots there is `scratch`, a place that rows without tokens can stand for to fill a batch up. It moves
-    when slots are reserved. `kernel` computes what a `Stream` needs; None where there is none.
+    when slots are reserved. `kernel` computes what a `Stream` needs, and `decoder` a whole pass; None where there is
+    none. They are those of `kernels`, which several `Slots` of one model may share.
     """
 
-    def __init__(self, model: LanguageModel, num_slots: int = 1, capacity: int = LENGTH_BUCKET) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        num_slots: int = 1,
+        capacity: int = LENGTH_BUCKET,
+        kernels: Kernels | None = None,
+    ) -> None:
         self.model = model
         self.num_slots = num_slots
         self.capacity = capacity
@@ -58,7 +90,7 @@ class Slots:
         self._fillings = [0] * (num_slots + 1)  # how often each slot was begun anew
         self._copied: dict[int, _Copied] = {}
         self._kept = [self._empty(index, num_slots, capacity) for index in range(len(model.layers))]
-        self.kernel = _kernel(model)
+        self.kernels = kernels or Kernels(model)
 
     def reserve(self, num_slots: int, capacity: int) -> None:
         """Make room for so many slots and tokens; what is kept stays."""
@@ -81,10 +113,13 @@ class Slots:
         self._fillings += more
         self.num_slots, self.capacity = num_slots, capacity
 
-    @functools.cached_property
+    @property
+    def kernel(self) -> Attend | None:
+        return self.kernels.attend
+
+    @property
     def decoder(self) -> Decoder | None:
-        """The kernel of a whole pass, over the weights as they are when it is first asked for; None without one."""
-        return decoder_of(self.model) if self.kernel is not None else None
+        return self.kernels.decoder
 
     @property
     def device(self) -> torch.device:

@@ -150,7 +150,8 @@ class LocalEngine:
 
     def _forget(self) -> None:
         # New slots, not emptied ones: what a step computes must not depend on how much room the last one needed.
-        self._slots, self._prefixes = Slots(self.model), Slots(self.model)
+        self._slots = Slots(self.model)
+        self._prefixes = Slots(self.model, kernels=self._slots.kernels)  # the weights are laid out once
         self._stored: dict[Ids, int] = {}  # by use, the latest last
         for place, session in enumerate(self._sessions.values()):
             session.slot = place
@@ -303,14 +304,16 @@ class LocalEngine:
         if fresh:
             self._share_prefixes([answer.request.ids for answer in fresh])
             longest = max(len(answer.request.ids) for answer in fresh)
-            self._slots.reserve(row_bucket(len(self._sessions) + len(fresh)), longest)
+            num_new = sum(answer.session is None for answer in fresh)
+            self._slots.reserve(row_bucket(len(self._sessions) + num_new), longest)
         for answer in fresh:
             self._begin(answer)
         jobs = [(_session(answer).slot, answer.request.ids[len(_session(answer).held) :]) for answer in answers]
         for answer, (_, ids) in zip(answers, jobs, strict=True):
             answer.computed = len(ids)
             _session(answer).held = list(answer.request.ids)
-        most = self._prefill_tokens if self._slots.decoder else min(MOST_TOLD, self._prefill_tokens)
+        whole = self._slots.decoder is not None and not _layers(self._answering)
+        most = self._prefill_tokens if whole else min(MOST_TOLD, self._prefill_tokens)
         little = sum(len(ids) for _, ids in jobs) <= most
         if little and self._slots.kernel is not None and not self.model.is_recurrent:
             return [_Told(answer, slot, ids) for answer, (slot, ids) in zip(answers, jobs, strict=True)]
@@ -382,7 +385,7 @@ class LocalEngine:
         left = [Job(slot, ids, place) for place, (slot, ids) in enumerate(jobs)]
         layers = _layers(answers or ())
         while left:
-            if slots.decoder is not None:
+            if slots.decoder is not None and not layers:  # it gives no layer's
                 batch, left = filled(left, self._prefill_tokens)
                 hidden, features, ends = self._run_stream(slots, batch, layers)
             else:
@@ -391,7 +394,8 @@ class LocalEngine:
             unfinished = {job.place for job in left}
             done = [row for row, job in enumerate(batch) if job.place not in unfinished]
             if answers is not None and done:
-                self._draw([answers[batch[row].place] for row in done], hidden, features, [ends[row] for row in done])
+                drawing = [answers[batch[row].place] for row in done]
+                self._draw(drawing, hidden, features, layers, [ends[row] for row in done])
 
     def _run_batch(
         self, slots: Slots, batch: Sequence[Job], layers: Sequence[int]
@@ -428,7 +432,7 @@ class LocalEngine:
         jobs = [Job(job.slot, job.ids, place) for place, job in enumerate(both)]
         layers = _layers([job.answer for job in both])
         hidden, features, ends = self._run_stream(self._slots, jobs, layers, sampled=len(own))
-        self._draw([job.answer for job in both], hidden, features, ends)
+        self._draw([job.answer for job in both], hidden, features, layers, ends)
 
     def _decode(self, answers: Sequence[_Answer]) -> None:
         """The same for one token each, by torch, which reads keys in place only where they lie at the beginning."""
@@ -440,9 +444,10 @@ class LocalEngine:
         for slot, answer in by_slot.items():
             pieces[slot] = [answer.sampled[-1]]
             _session(answer).held.append(answer.sampled[-1])
-        hidden, features = self._run_grid(self._slots, range(num_rows), pieces, 1, _layers(answers))
+        layers = _layers(answers)
+        hidden, features = self._run_grid(self._slots, range(num_rows), pieces, 1, layers)
         rows = sorted(by_slot)
-        self._draw([by_slot[row] for row in rows], hidden, features, rows)
+        self._draw([by_slot[row] for row in rows], hidden, features, layers, rows)
 
     def _gather(self, sessions: Sequence[_Session], num_rows: int) -> None:
         """See that the answering sessions lie in the first `num_rows` slots."""
@@ -491,14 +496,18 @@ class LocalEngine:
         return hidden, features
 
     def _draw(
-        self, answers: Sequence[_Answer], hidden: Tensor, features: Sequence[Tensor], rows: Sequence[int]
+        self,
+        answers: Sequence[_Answer],
+        hidden: Tensor,
+        features: Sequence[Tensor],
+        layers: Sequence[int],
+        rows: Sequence[int],
     ) -> None:
-        """Sample a token for each answer, from the hidden state in its row."""
+        """Sample a token for each answer, from the hidden state in its row; `features` are of `layers`."""
         padded = [*rows, *[0] * (row_bucket(len(rows)) - len(rows))]  # shapes stay few
         logits = F.linear(hidden[padded], self.model.head)[: len(rows)]
         uniforms = [answer.rng.random() for answer in answers]
         tokens, logprobs = draw(logits, [answer.request.params for answer in answers], uniforms)
-        layers = _layers(answers)
         for place, (row, answer) in enumerate(zip(rows, answers, strict=True)):
             answer.sampled.append(tokens[place])
             answer.logprobs.append(logprobs[place])

@@ -80,11 +80,17 @@ def calibration_headline(data: Mapping[str, Any]) -> str:
     moved = [one for one in proposals if finite(one.get("move"))]
     refused = [str(one.get("tier")) for one in proposals if one.get("decision") == "refused"]
     told = ", ".join(f"{one['tier']} {_value(one.get('current'))} to {_value(one.get('proposed'))}" for one in moved)
-    wrong = table(data.get("before")).get("mismatches") or []
+    before = table(data.get("before"))
+    wrong = before.get("mismatches") or []
     words = f"Move {told}" if told else "No value is to move"
     words += f"; for {', '.join(refused)} the rollouts do not say enough" if refused else ""
-    pushed = f"{', '.join(map(str, wrong))} {'is' if len(wrong) == 1 else 'are'} pushed another way than intended"
-    return f"{words}; {pushed if wrong else 'every tier is pushed the way it is intended'}."
+    if wrong:
+        pushed = f"{', '.join(map(str, wrong))} {'is' if len(wrong) == 1 else 'are'} pushed another way than intended"
+    elif any(row.get("intended") and finite(row.get("actual")) is not None for row in _rows(before, "directions")):
+        pushed = "every tier is pushed the way it is intended"
+    else:
+        pushed = "which way tiers are pushed, nothing here tells"
+    return f"{words}; {pushed}."
 
 
 def _value(value: Any) -> str:
@@ -234,9 +240,9 @@ def _direction_sheet(standing: Mapping[str, Any]) -> Sheet:
 
 
 def sign(value: Any) -> str:
-    """+, − or 0 for a direction; a dash where there is none."""
+    """+, − or 0 for a direction; nothing where there is none, since a dash would read as a minus."""
     found = finite(value)
-    return MISSING if found is None else "+" if found > 0 else "−" if found < 0 else "0"
+    return "" if found is None else "+" if found > 0 else "−" if found < 0 else "0"
 
 
 def _charts(history: Sequence[Mapping[str, Any]]) -> list[Chart]:

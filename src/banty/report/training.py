@@ -37,13 +37,20 @@ PLAIN = (
     ("train/loss", "Loss"),
     ("train/grad_norm", "Norm of the gradient"),
     ("mismatch/abs", "Sampler against trainer, mean |log ratio|"),
+    ("credit/corr", "Correlation of advantage and outcome"),
+    ("credit/dead_turns", "Share of turns without an advantage"),
+    ("credit/push", "Push on length"),
+    ("rewards/corr", "Correlation of turn rewards and outcome"),
     ("train/learning_rate", "Learning rate"),
 )
+FLAT_SAYS_NOTHING = ("train/learning_rate", "credit/push")
 TROUBLES = (
     ("rollout/errored", "errored", "c2"),
     ("rollout/truncated", "hit a cap", "c1"),
     ("rollout/cut_answers", "answers cut short", "c4"),
 )
+MOST_TIERS = 8
+"""Lines that can be told apart."""
 PHASES = {
     "sample": ("sampling", "c1"),
     "score": ("scoring", "c4"),
@@ -66,7 +73,7 @@ def charts_of(source: Source) -> list[Chart]:
     tokens = _ratio(rows, "tokens/sampled", "rollout/episodes")
     for metric, title in PLAIN:
         values = _column(rows, metric)
-        constant = metric == "train/learning_rate" and len({value for value in values if value is not None}) < 2
+        constant = metric in FLAT_SAYS_NOTHING and len({value for value in values if value is not None}) < 2
         if _known(values) and not constant:
             charts.append(Chart(title, line_chart(title, steps, [Line(title, values)])))
         if metric == "rollout/turns" and _known(tokens):
@@ -77,6 +84,9 @@ def charts_of(source: Source) -> list[Chart]:
     if _known(flat):
         title = "Share of groups that taught nothing"
         charts.append(Chart(title, line_chart(title, steps, [Line("share of groups", flat)], (0.0, 1.0))))
+    charts += _by_tier(rows, steps, "credit/share_", "Share of the gradient, by tier")
+    if len({value for value in _column(rows, "rewards/version") if value is not None}) > 1:
+        charts += _by_tier(rows, steps, "rewards/value_", "Value of a turn, by tier")
     return charts + _phases(rows, steps)
 
 
@@ -113,6 +123,15 @@ def metric_sheet(source: Source) -> Sheet:
             shown = (values[0], values[-1], min(values), max(values), sum(values) / len(values))
             rows.append((name, *(f"{value:.4g}" for value in shown)))
     return Sheet(("", "first", "last", "lowest", "highest", "mean"), tuple(rows))
+
+
+def _by_tier(rows: Sequence[Mapping[str, Any]], steps: Sequence[int], prefix: str, title: str) -> list[Chart]:
+    """One line a tier, for metrics that are named after tiers."""
+    tiers = sorted({name.removeprefix(prefix) for row in rows for name in row if name.startswith(prefix)})
+    known = [(tier, values) for tier in tiers if any(values := _column(rows, f"{prefix}{tier}"))][:MOST_TIERS]
+    lines = [Line(tier, values, f"c{place}") for place, (tier, values) in enumerate(known, 1)]
+    legend = tuple(Key(line.style, line.name) for line in lines)
+    return [Chart(title, line_chart(title, steps, lines), legend)] if lines else []
 
 
 def _trouble(rows: Sequence[Mapping[str, Any]], steps: Sequence[int]) -> list[Chart]:

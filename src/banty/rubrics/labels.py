@@ -15,12 +15,13 @@ from banty.rubrics.rewardfile import RewardFile, Tier
 @dataclass(frozen=True)
 class CallLabel:
     """One call's tier; `score` is what the tier's value is multiplied with. `golden` is the place of the golden call it
-    counts as."""
+    counts as. `stray` is a change of the state that no golden call asked for, whichever built-in tier it is."""
 
     tier: str
     score: float
     golden: int | None
     why: str
+    stray: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,18 @@ class Labeller:
 
     def golden(self, task: Task) -> Sequence[ToolCall] | None:
         if task.id not in self._golden:
-            whole = task if task.data is not None else self._taskset.task(task.split, task.index, task.seed)
-            self._golden[task.id] = self._taskset.golden(whole)
+            self._golden[task.id] = self._taskset.golden(self._whole(task))
         return self._golden[task.id]
+
+    def _whole(self, task: Task) -> Task:
+        return task if task.data is not None else self._taskset.task(task.split, task.index, task.seed)
 
     def __call__(self, rollout: Rollout) -> tuple[TurnLabel, ...]:
         # A child's task is its parent's own making: a stored one cannot be made again, nor its golden calls be known.
         known = rollout.depth == 0
+        if self.file.code:  # which may look at anything: a stored rollout is shown as it was when it was sampled
+            turns = tuple(replace(turn, reward=None) for turn in rollout.turns)
+            rollout = replace(rollout, turns=turns, task=self._whole(rollout.task) if known else rollout.task)
         return label_rollout(rollout, self.golden(rollout.task) if known else None, self.file)
 
 
@@ -125,23 +131,26 @@ def _calls(
     given = assign([keys[place] for place in worked], wanted, lambda name: file.soft_writes or not writes(name))
     matches = dict(zip(worked, given, strict=True))
     found: list[_Call] = []
+    changes = [0]  # how many calls may have changed the state before each: tells states apart where no hash does
     for place, (call, (name, arguments)) in enumerate(zip(made, keys, strict=True)):
         most = best_of((name, arguments), wanted) if place in matches else None
         if most and most.score < 1.0 and writes(name) and not file.soft_writes:
             most = None
-        earlier = [other.result for other in found if (other.result.name, other.arguments) == (name, arguments)]
+        changed = _changed(call)
+        same = [at for at, other in enumerate(found) if (other.result.name, other.arguments) == (name, arguments)]
         found.append(
             _Call(
                 call,
                 arguments,
                 writes(name),
                 bool(call.error),
-                _changed(call),
-                any(_repeats(call, other, writes(name)) for other in earlier),
+                changed,
+                any(_repeats(call, made[at], writes(name), changes[place] - changes[at]) for at in same),
                 matches.get(place),
                 most,
             )
         )
+        changes.append(changes[-1] + (changed is not False))
     each = iter(found)
     return [[next(each) for _ in turn.calls] for turn in turns]
 
@@ -149,21 +158,27 @@ def _calls(
 def _changed(call: CallResult) -> bool | None:
     """Whether a call changed the state; the end of an episode is a change. Without hashes, its effect tells, and of an
     imported call whose effect is unknown nobody knows: None, which is neither a read nor a write."""
+    hashed = bool(call.state_before and call.state_after)
     if call.error:
-        return False
+        return hashed and call.state_before != call.state_after
     if call.effect == "terminal":
         return True
-    if call.state_before or call.state_after:
+    if hashed:
         return call.state_before != call.state_after
     return None if call.effect == "unknown" else call.effect == "write"
 
 
-def _repeats(call: CallResult, earlier: CallResult, writes: bool) -> bool:
+def _repeats(call: CallResult, earlier: CallResult, writes: bool, changes: int) -> bool:
     """Whether a call does again what one with equal arguments did: a retry that works now does not, and neither does
-    reading what has changed since."""
+    reading what has changed since. Where no hash tells, it may have changed if any of the calls since then, `changes`
+    of them, changed something or nobody knows."""
     if bool(call.error) != bool(earlier.error):
         return False
-    return writes or call.state_before == earlier.state_before
+    if writes:
+        return True
+    if call.state_before and earlier.state_before:
+        return call.state_before == earlier.state_before
+    return not changes
 
 
 def _ends_quietly(rollout: Rollout, golden: Sequence[ToolCall] | None, calls: Sequence[Sequence[_Call]]) -> bool:
@@ -199,7 +214,8 @@ class _Picker:
                 if thing in self._credited:
                     continue
                 self._credited.add(thing)
-            return CallLabel(name, score, golden, why)
+            stray = call.changed is True and golden is None and not tier.is_code
+            return CallLabel(name, score, golden, why, stray)
         why = "no tier of the file" if call.changed is not None else "nobody knows whether it changed anything"
         return CallLabel("", 0.0, None, why)
 
@@ -275,6 +291,8 @@ def decisive(calls: Sequence[CallLabel], file: RewardFile) -> CallLabel:
     """The call that decides what a turn with several was."""
 
     def badness(call: CallLabel) -> float:
+        if call.stray:  # also one that was made before, which its tier alone would not say
+            return float(_BADNESS["write"])
         if not call.tier:
             return 2.0
         tier = file.tiers[call.tier]

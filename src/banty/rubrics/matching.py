@@ -8,6 +8,7 @@ matter), so each is an option of `Matching`, off unless asked for.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -159,11 +160,12 @@ def _normal(value: Any, key: str, matching: Matching, rules: ToolMatching) -> An
     return _whole(value) if isinstance(value, float) else value
 
 
-def _number(text: str) -> int | float:
+def _number(text: str) -> int | float | str:
     try:
         return int(text)  # a long id keeps all its digits
     except ValueError:
-        return _whole(float(text))
+        value = float(text)
+        return _whole(value) if math.isfinite(value) else text  # or all that are too long for a number would be equal
 
 
 def _whole(value: float) -> int | float:

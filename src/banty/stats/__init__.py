@@ -13,6 +13,14 @@ from banty.stats.intervals import (
     interval_over_tasks,
     wilson_interval,
 )
+from banty.stats.noise import (
+    EvaluationNoise,
+    ReplicateNoise,
+    Resolution,
+    evaluation_noise,
+    replicate_noise,
+    resolution,
+)
 from banty.stats.paired import (
     Comparison,
     Verdict,
@@ -36,13 +44,17 @@ from banty.stats.power import (
     t_test_power,
     tasks_needed,
 )
+from banty.stats.ratios import ratio_interval
 from banty.stats.seeds import seed_difference_interval, seed_interval
 from banty.stats.trials import paired_differences, task_means, variance_over_tasks
 
 __all__ = [
     "Comparison",
+    "EvaluationNoise",
     "Interval",
     "PassEstimate",
+    "ReplicateNoise",
+    "Resolution",
     "Verdict",
     "bootstrap_interval",
     "clopper_pearson_interval",
@@ -52,6 +64,7 @@ __all__ = [
     "detectable_difference",
     "detectable_effect",
     "detectable_shift",
+    "evaluation_noise",
     "interval_over_tasks",
     "largest_k",
     "mcnemar_p_value",
@@ -62,6 +75,9 @@ __all__ = [
     "pass_hat_k_of_task",
     "pearson_correlation",
     "phi_coefficient",
+    "ratio_interval",
+    "replicate_noise",
+    "resolution",
     "seed_difference_interval",
     "seed_interval",
     "sign_flip_p_value",

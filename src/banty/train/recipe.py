@@ -114,8 +114,15 @@ class TrainBlock:
                 f"train.overlong_buffer is {self.overlong_buffer} and train.max_tokens {self.max_tokens}; the buffer "
                 "is the last part of the cap"
             )
+        if self.overlong_penalty != TrainBlock.overlong_penalty and not self.overlong_buffer:
+            raise InputError(
+                f"train.overlong_penalty is {self.overlong_penalty}, and train.overlong_buffer is 0: no episode would "
+                "pay it; set how many tokens before train.max_tokens it begins"
+            )
         if self.rollouts_per_task < 2:
-            raise InputError("train.rollouts_per_task is 1; a leave-one-out baseline needs at least 2 in a group")
+            raise InputError(
+                "train.rollouts_per_task is 1; rollouts are credited against others of one task: take 2 or more"
+            )
         batch = self.tasks_per_step * self.rollouts_per_task
         if self.minibatches > batch:
             raise InputError(
@@ -246,6 +253,11 @@ class RLRecipe:
                 "calibrate.every moves the values of a reward file, and rewards.file names none; name one, such as "
                 "naive-dense"
             )
+        if self.credit.scale == "others" and self.train.tasks_per_step == 1:
+            raise InputError(
+                "credit.scale='others' divides a group's advantages by those of the step's other groups, and "
+                "train.tasks_per_step is 1; take more tasks a step, or another scale"
+            )
         if self.credit.estimator == "unbiased":
             self._check_unbiased()
         if self.loss.correction != "none" and self.train.old_logprobs != "trainer":
@@ -280,6 +292,12 @@ class RLRecipe:
                 self.loss.aggregation != "constant"
             ),
             f"{updates} updates a batch (train.epochs x train.minibatches) clip; take 1": updates > 1,
+            "train.truncated='mask' leaves episodes out for what the policy did; take 'keep'": (
+                self.train.truncated == "mask"
+            ),
+            f"train.sampling_rounds={self.train.sampling_rounds} replaces groups for how they ended; take 1": (
+                self.train.sampling_rounds > 1
+            ),
         }
         if found := [words for words, is_so in wrong.items() if is_so]:
             raise InputError(f"credit.estimator='unbiased' would not be: {'; '.join(found)}")

@@ -37,7 +37,7 @@ from banty.train.checkpoints import restore, save_checkpoint
 from banty.train.gating import RunGate
 from banty.train.recipe import RewardsBlock, TrainBlock
 from banty.train.rewards import TurnRewards, check_rewards, keep
-from banty.train.samples import group_rewards, overlong_penalty, pack_group
+from banty.train.samples import check_finite, group_rewards, overlong_penalty, pack_group
 
 Metrics = dict[str, float | int | None]
 
@@ -126,7 +126,7 @@ async def train_rl(
             **step_metrics(batch.groups, samples),
             **sampling_metrics(batch),
             **turns.metrics(batch.groups),
-            **_credit_metrics(batch.kept, given, turns),
+            **_credit_metrics(batch.kept, given, turns, block),
             **update,
             **clock.metrics(),
         }
@@ -181,7 +181,7 @@ def teaches(group: Group, estimator: BatchEstimator, block: TrainBlock) -> bool:
     return any(
         np.any(advantages)
         for rollout, advantages in zip(group.scored, credit.advantages, strict=True)
-        if block.truncated == "keep" or rollout.status != "truncated"
+        if not _left_out(rollout, block)
     )
 
 
@@ -245,30 +245,45 @@ def pack_groups(groups: Sequence[Group], credits: Sequence[Credit], block: Train
     """The training samples of groups and their credit; those of cut episodes only if `block` keeps them."""
     samples: list[TrainingSample] = []
     for group, credit in zip(groups, credits, strict=True):
-        packed = pack_group(group, credit)
-        if block.truncated == "mask":
-            cut = {rollout.rollout_id for rollout in group.scored if rollout.status == "truncated"}
-            packed = [sample for sample in packed if sample.rollout_id not in cut]
-        samples += packed
+        left_out = {rollout.rollout_id for rollout in group.scored if _left_out(rollout, block)}
+        samples += [sample for sample in pack_group(group, credit) if sample.rollout_id not in left_out]
     return samples
 
 
+def _left_out(rollout: Rollout, block: TrainBlock) -> bool:
+    """Whether an episode is in its group's baseline alone, and in no gradient."""
+    return block.truncated == "mask" and rollout.status == "truncated"
+
+
 def _credit(groups: Sequence[Group], estimator: BatchEstimator, block: TrainBlock) -> list[Credit]:
+    check_finite(groups)
     return estimator([shaped_rewards(group, block) for group in groups])
 
 
 def shaped_rewards(group: Group, block: TrainBlock) -> GroupRewards:
-    """What estimators are given of a group: `group_rewards`, outcomes less what `block` takes off long episodes."""
+    """What estimators are given of a group: `group_rewards`, outcomes less what `block` takes off long episodes, and no
+    trained tokens in those that it leaves out."""
 
     def shaping(rollout: Rollout) -> float:
         sampled = sum(turn.sampled_tokens for turn in rollout.agent_turns)
         return overlong_penalty(sampled, block.max_tokens, block.overlong_buffer, block.overlong_penalty)
 
-    return group_rewards(group, shaping)
+    return _trained_alone(group_rewards(group, shaping), group, block)
 
 
-def _credit_metrics(groups: Sequence[Group], credits: Sequence[Credit], turns: TurnRewards) -> Metrics:
-    rewards = [group_rewards(group) for group in groups]
+def _trained_alone(rewards: GroupRewards, group: Group, block: TrainBlock) -> GroupRewards:
+    """Without the tokens of episodes that are left out: what counts over trained tokens counts what is trained."""
+    tokens = [
+        np.zeros_like(counts) if _left_out(rollout, block) else counts
+        for rollout, counts in zip(group.scored, rewards.tokens, strict=True)
+    ]
+    return dataclasses.replace(rewards, tokens=tokens)
+
+
+def _credit_metrics(
+    groups: Sequence[Group], credits: Sequence[Credit], turns: TurnRewards, block: TrainBlock
+) -> Metrics:
+    rewards = [_trained_alone(group_rewards(group), group, block) for group in groups]
     return dict(credit_metrics(turns_of(rewards, credits, turns.tiers(groups)), rewards))
 
 

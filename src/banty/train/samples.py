@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -33,12 +34,15 @@ def group_rewards(group: Group, shaping: Callable[[Rollout], float] | None = Non
 
 def anchors_of(rollout: Rollout) -> list[str]:
     """The state each trainable turn was taken in, by what can be compared between rollouts: the environment's hash and
-    what the agent had just been told. Texts of whole conversations hardly ever repeat (specs/irc.md 1.12)."""
+    what the agent had just been told. Texts of whole conversations hardly ever repeat (specs/irc.md 1.12). Empty where
+    the environment keeps no state, save for the first turn, before which all of a group were told the same."""
     found = []
     told = rollout.opening
     for turn in rollout.turns:
         if turn.trainable:
-            found.append(f"{turn.state_before}|{sha256_json([[message.role, message.content] for message in told])}")
+            known = turn.state_before or turn is rollout.turns[0]
+            words = sha256_json([[message.role, message.content] for message in told])
+            found.append(f"{turn.state_before}|{words}" if known else "")
         if turn.actor == "agent":
             told = turn.observation
     return found
@@ -47,6 +51,16 @@ def anchors_of(rollout: Rollout) -> list[str]:
 def _outcome(rollout: Rollout) -> float:
     assert rollout.outcome.success is not None, "only scored rollouts are trained on"
     return float(rollout.outcome.success) if rollout.outcome.reward is None else rollout.outcome.reward
+
+
+def check_finite(groups: Iterable[Group]) -> None:
+    """Raises InputError for an outcome whose reward is no finite number, of which no advantage can be made."""
+    for rollout in (rollout for group in groups for rollout in group.scored):
+        if not math.isfinite(_outcome(rollout)):
+            raise InputError(
+                f"the outcome of {rollout.rollout_id} has the reward {_outcome(rollout)}; it takes a finite number, or "
+                "none, which counts a success as 1 and a failure as 0"
+            )
 
 
 def overlong_penalty(num_tokens: int, most: int, buffer: int, factor: float) -> float:

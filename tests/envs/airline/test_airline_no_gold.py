@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +17,7 @@ from tests.envs.airline.players import READ, SHALL_I, drawn, expert, handmade, o
 from banty.envs.airline.data import AirlineWorld
 from banty.envs.airline.published import PublishedTasks
 from banty.envs.airline.rubric import Grade
+from banty.envs.airline.scenario import Intent
 from banty.envs.airline.tasks import CustomerKind, GeneratedTasks
 from banty.envs.baselines import LinePolicy
 from banty.policies.scripted import FunctionPolicy, ScriptedPolicy
@@ -213,8 +214,21 @@ def test_planted_gold_of_a_published_task_is_never_seen(tmp_path: Path, grade: G
     assert not PLANTED.search(json.dumps(dict(taskset.provenance)))
 
 
-def test_tasks_show_their_place_and_nothing_of_their_data(taskset: Taskset) -> None:
-    task = take(taskset, "test", 1)[0]
-    assert task.public == {}
-    assert set(task.pin) == {"env", "split", "index", "seed"}
-    assert task.data.scenario.user_id not in repr(task)
+def test_tasks_show_their_place_and_what_is_asked_and_nothing_else_of_their_data(taskset: Taskset) -> None:
+    shown: set[str] = set()
+    answers: dict[str, set[str]] = {}
+    for task in take(taskset, "test", 60):
+        requests = task.data.scenario.requests
+        assert set(task.public) == {"intents"}
+        intents: list[str] = task.public["intents"]
+        assert len(intents) == len(requests)
+        shown |= set(intents)
+        for intent, asked in zip(intents, requests, strict=True):
+            answers.setdefault(intent, set()).add(asked.right)
+        assert set(task.pin) == {"env", "split", "index", "seed"}
+        assert task.data.scenario.user_id not in repr(task)
+    topics = {"pet", "lost", "miles", "meal"}
+    assert shown - topics <= set(get_args(Intent)) - {"out_of_scope"}, (
+        "what is out of scope is for the agent to find out"
+    )
+    assert answers["cancel"] >= {"do", "refuse"}, "the same words whatever the right answer is"

@@ -176,6 +176,12 @@ class GeneratedTasks(AirlineTasks):
     def expert(self) -> Expert:
         return AIRLINE_EXPERT
 
+    def public(self, data: GeneratedCase) -> Mapping[str, JSON]:
+        """What the customer asks for, as they will say themselves; never whether they get it."""
+        # What is out of scope is for the agent to find out, so there the topic stands.
+        requests = data.scenario.requests
+        return {"intents": [one.detail if one.intent == "out_of_scope" else one.intent for one in requests]}
+
     def golden(self, task: Task) -> tuple[ToolCall, ...]:
         return golden_calls(task.data.scenario)
 

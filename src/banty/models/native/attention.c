@@ -11,8 +11,9 @@
 
 /* A row is a token of slot slots[r] behind lengths[r] others. Keeps every row's key and value in its slot, then attends to
    all up to its own: rows of one slot may follow one another. Where prefix_lengths[r] > 0 the first so many are read from
-   slot prefix_slots[r] of the prefix tensors. A row of length -1 rests: nothing is kept, and its output is 0. Tensors are contiguous: query and output [rows, heads, DIM], key and
-   value [rows, heads / GROUP, DIM], kept ones [slots, heads / GROUP, capacity, DIM]. Returns 0, or 1 without memory. */
+   slot prefix_slots[r] of the prefix tensors. A row of length -1 rests: nothing is kept, and its output is 0. Tensors are
+   contiguous: query and output [rows, heads, DIM], key and value [rows, heads / GROUP, DIM], kept ones [slots, heads /
+   GROUP, capacity, DIM]. Returns 0, or 1 without memory. */
 int attend(const number *query, const number *key, const number *value, number *keys, number *values, long capacity,
            const number *prefix_keys, const number *prefix_values, long prefix_capacity, const int64_t *slots,
            const int64_t *lengths, const int64_t *prefix_slots, const int64_t *prefix_lengths, number *output, long rows,

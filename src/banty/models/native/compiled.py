@@ -10,12 +10,14 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
 
 SWITCH = "BANTY_NATIVE"
+KERNELS = ("attention", "decoder", "draws", "layers")
+"""What there is: the sources beside this file."""
 _HERE = Path(__file__).parent
 # Sums may be reordered so that they are computed in vectors. Not -ffast-math, which changes the whole process.
 _FLAGS = (
@@ -25,20 +27,20 @@ _FLAGS = (
 )
 _NUMBERS = {torch.bfloat16: ("-DBF16",), torch.float32: ()}
 
-_wanted = True
+_wanted: frozenset[str] = frozenset(KERNELS)
 
 
 def compiled(name: str, dtype: torch.dtype, device: torch.device, defined: Sequence[str] = ()) -> ctypes.CDLL | None:
     """The library of `NAME.c` for numbers of `dtype`; None where it cannot be had, or not be used."""
-    if not _wanted or device.type != "cpu" or dtype not in _NUMBERS or os.environ.get(SWITCH, "1") == "0":
+    if name not in _wanted or device.type != "cpu" or dtype not in _NUMBERS or os.environ.get(SWITCH, "1") == "0":
         return None
     return _opened(name, (*_NUMBERS[dtype], *defined))
 
 
-def use_kernels(wanted: bool) -> None:
-    """Whether this process computes with them from now on, where they can be had."""
+def use_kernels(wanted: Collection[str]) -> None:
+    """Which of `KERNELS` this process computes with from now on, where they can be had."""
     global _wanted
-    _wanted = wanted
+    _wanted = frozenset(wanted)
 
 
 @functools.cache

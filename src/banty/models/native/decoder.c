@@ -4,7 +4,7 @@
    outside, more time goes into calling them, and into laying weights out for the tile unit each time, than into
    computing. Here weights are laid out once, what stands between two products is done where its numbers still are in
    the cache, and threads meet five times a layer. Every number is rounded where the reference rounds it; a row's result
-   does not depend on the other rows or on the number of threads.
+   does not depend on the other rows, on where its prefix is read, or on the number of threads.
 
    DIM, GROUP: see attention.h. Matrices are packed in tiles of 16 outputs and 32 inputs, [outputs / 16, inputs / 32, 16,
    16, 2]: in a tile, pairs of inputs, outputs, the pair. */
@@ -15,6 +15,7 @@
 #include <omp.h>
 
 #define BLOCK 32 /* rows that a product takes at once: two tiles */
+#define SPAN 8 /* blocks that are taken through a part of a matrix while it is in the cache */
 #define PACKED 512 /* numbers of a packed tile */
 
 /* 0 if this process may use the tile unit. */
@@ -23,7 +24,7 @@ int ready(void) { return tiles_denied(); }
 /* The library of matrix products remembers how it configured the tiles of a thread: it finds them as it left them. */
 static void end_tiles(const configuration *before) {
     if (before->palette)
-        _tile_loadconfig(before);
+        configure(before);
     else
         _tile_release();
 }
@@ -64,7 +65,7 @@ static void product(const number *rows, long inputs, int two, const number *one,
 }
 
 typedef struct {
-    long rows, hidden, inner, heads, layers, capacity, prefix_capacity;
+    long rows, hidden, inner, heads, layers, capacity, prefix_capacity, threads;
     float eps, scale;
 } sizes;
 
@@ -149,15 +150,26 @@ static void gate_block(const sizes *s, const layer *l, const number *normed_rows
     }
 }
 
-/* Rows of a block that are asked for, normed into `space` unless they are there. */
+typedef struct { /* a block of rows and a part of a matrix */
+    long block, part;
+} task;
+
+/* The n-th of all pairs of `blocks` blocks and `parts` parts, in the order in which both stay in the cache. */
+static task task_of(long n, long blocks, long parts) {
+    long begin = n / (SPAN * parts) * SPAN, width = blocks - begin < SPAN ? blocks - begin : SPAN;
+    n -= begin * parts;
+    return (task){begin + n % width, n / width};
+}
+
+/* Rows of a block that are asked for, normed into its place in `space` unless they are `there`. */
 static const number *normed_of(const sizes *s, const number *hidden, const number *weight, long block, long *there,
                                number *space) {
-    if (*there != block) {
-        long left = s->rows - block * BLOCK;
-        norm_block(hidden + block * BLOCK * s->hidden, weight, space, left < BLOCK ? left : BLOCK, s->hidden, s->eps);
-        *there = block;
-    }
-    return space;
+    long place = block % SPAN, left = s->rows - block * BLOCK;
+    number *rows = space + place * BLOCK * s->hidden;
+    if (there[place] != block)
+        norm_block(hidden + block * BLOCK * s->hidden, weight, rows, left < BLOCK ? left : BLOCK, s->hidden, s->eps);
+    there[place] = block;
+    return rows;
 }
 
 /* Attention of one key head for rows first to last - 1, which are consecutive tokens of one slot. */
@@ -165,7 +177,9 @@ static void attend_block(const sizes *s, const layer *l, const places *p, const 
                          long key_head, float *space, number *mixed) {
     const number *from[TILE];
     number *to[TILE];
-    long seen[TILE], key_heads = s->heads / GROUP, shared = p->prefix_lengths[first], columns = 0;
+    long seen[TILE], key_heads = s->heads / GROUP, columns = 0;
+    /* The slot has the prefix as well: read from where keys fall into the same tiles as without one. */
+    long shared = p->prefix_lengths[first] / KEYS * KEYS;
     for (long r = first; r < last; r++)
         for (long h = 0; h < GROUP; h++, columns++) {
             long place = (r * s->heads + key_head * GROUP + h) * DIM;
@@ -194,8 +208,8 @@ static long in_blocks(const sizes *s, const places *p, long *begins) {
 
 /* Takes `hidden`, the embeddings [rows, hidden], through all layers, in place, then norms it into `output`. Keys and
    values are kept, and attended to, as `attend` of attention.c does. `space` is queries [rows, heads * DIM], mixed (the
-   same), inner [rows, inner] and for each thread 32 rows of hidden numbers, all rows rounded up to 32. Returns 0, or 1
-   without memory. */
+   same), inner [rows, inner] and for each thread as many rows of hidden numbers as there are, but up to SPAN blocks; all
+   rows rounded up to 32. Returns 0, or 1 without memory. */
 int decode(const sizes *s, const layer *layers, const places *p, const number *last_norm, number *hidden, number *output,
            number *space) {
     long blocks = (s->rows + BLOCK - 1) / BLOCK, padded_rows = blocks * BLOCK, key_heads = s->heads / GROUP, most = 0;
@@ -205,14 +219,15 @@ int decode(const sizes *s, const layer *layers, const places *p, const number *l
     long width = s->heads * DIM;
     number *queries = space, *mixed = queries + padded_rows * width, *inner = mixed + padded_rows * width;
     number *own = inner + padded_rows * s->inner;
+    long own_rows = padded_rows < SPAN * BLOCK ? padded_rows : SPAN * BLOCK;
     int failed = 0;
     for (long r = 0; r < s->rows; r++) most = p->lengths[r] > most ? p->lengths[r] : most;
-#pragma omp parallel
+#pragma omp parallel num_threads(s->threads) /* for which there is space */
     {
         configuration before, products = for_products();
-        _tile_storeconfig(&before);
-        _tile_loadconfig(&products);
-        number *normed_rows = own + (long)omp_get_thread_num() * BLOCK * s->hidden;
+        configured(&before);
+        configure(&products);
+        number *normed_rows = own + omp_get_thread_num() * own_rows * s->hidden;
         float *scores = aligned_alloc(64, sizeof(float) * (size_t)padded(tile_space(most + 1)));
         if (!scores) {
 #pragma omp atomic write
@@ -220,13 +235,15 @@ int decode(const sizes *s, const layer *layers, const places *p, const number *l
         }
         for (long i = 0; i < s->layers; i++) {
             const layer *l = layers + i;
-            long there = -1, items = s->heads + 2 * key_heads;
+            long there[SPAN], items = s->heads + 2 * key_heads;
+            for (long place = 0; place < SPAN; place++) there[place] = -1;
 #pragma omp for schedule(static)
             for (long item = 0; item < blocks * items; item++) {
-                const number *from = normed_of(s, hidden, l->input_norm, item / items, &there, normed_rows);
-                project_head(s, l, p, from, item / items, item % items, queries);
+                task t = task_of(item, blocks, items);
+                const number *from = normed_of(s, hidden, l->input_norm, t.block, there, normed_rows);
+                project_head(s, l, p, from, t.block, t.part, queries);
             }
-            long configured = 0;
+            long columns = 0;
 #pragma omp for schedule(dynamic, 4)
             for (long item = 0; item < stretches * key_heads; item++) {
                 long first = begins[item / key_heads], last = begins[item / key_heads + 1], h = item % key_heads;
@@ -234,29 +251,34 @@ int decode(const sizes *s, const layer *layers, const places *p, const number *l
                     memset(mixed + first * width, 0, sizeof(number) * (size_t)((last - first) * width));
                     continue;
                 }
-                if (configured != last - first) {
-                    configuration attention = for_attention((last - first) * GROUP);
-                    _tile_loadconfig(&attention);
-                    configured = last - first;
+                if (columns != (last - first) * GROUP) {
+                    columns = (last - first) * GROUP;
+                    configuration attention = for_attention(columns);
+                    configure(&attention);
                 }
                 attend_block(s, l, p, queries, first, last, h, scores, mixed);
             }
-            _tile_loadconfig(&products);
+            configure(&products);
             items = s->hidden / 32;
 #pragma omp for schedule(static)
-            for (long item = 0; item < blocks * items; item++)
-                add_product(s, mixed, width, l->output, item / items, item % items, hidden);
-            there = -1;
+            for (long item = 0; item < blocks * items; item++) {
+                task t = task_of(item, blocks, items);
+                add_product(s, mixed, width, l->output, t.block, t.part, hidden);
+            }
+            for (long place = 0; place < SPAN; place++) there[place] = -1;
             items = s->inner / TILE;
 #pragma omp for schedule(static)
             for (long item = 0; item < blocks * items; item++) {
-                const number *from = normed_of(s, hidden, l->post_norm, item / items, &there, normed_rows);
-                gate_block(s, l, from, item / items, item % items, inner);
+                task t = task_of(item, blocks, items);
+                const number *from = normed_of(s, hidden, l->post_norm, t.block, there, normed_rows);
+                gate_block(s, l, from, t.block, t.part, inner);
             }
             items = s->hidden / 32;
 #pragma omp for schedule(static)
-            for (long item = 0; item < blocks * items; item++)
-                add_product(s, inner, s->inner, l->down, item / items, item % items, hidden);
+            for (long item = 0; item < blocks * items; item++) {
+                task t = task_of(item, blocks, items);
+                add_product(s, inner, s->inner, l->down, t.block, t.part, hidden);
+            }
         }
 #pragma omp for schedule(static)
         for (long r = 0; r < s->rows; r++)

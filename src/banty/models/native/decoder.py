@@ -19,12 +19,15 @@ _LAYER_FIELDS = (
     *("input_norm", "post_norm", "query_norm", "key_norm"),
     *("keys", "values", "prefix_keys", "prefix_values"),
 )
-_BLOCK = 32
+_BLOCK, _SPAN = 32, 8
 
 
 class _Sizes(ctypes.Structure):
     _fields_ = [
-        *((name, _LONG) for name in ("rows", "hidden", "inner", "heads", "layers", "capacity", "prefix_capacity")),
+        *(
+            (name, _LONG)
+            for name in ("rows", "hidden", "inner", "heads", "layers", "capacity", "prefix_capacity", "threads")
+        ),
         ("eps", ctypes.c_float),
         ("scale", ctypes.c_float),
     ]
@@ -62,7 +65,7 @@ class Decoder:
         cos, sin = self._angles(int(places[1].max()) + 1)
         sizes = _Sizes(
             rows, self._hidden, self._inner, self._heads, len(kept), kept[0][0].shape[2], prefixes[0][0].shape[2],
-            self._eps, self._scale,
+            torch.get_num_threads(), self._eps, self._scale,
         )  # fmt: skip
         layers = (_Layer * len(kept))()
         for layer, weights, *pairs in zip(layers, self._weights, kept, prefixes, strict=True):
@@ -80,14 +83,24 @@ class Decoder:
 
     def _space_for(self, rows: int) -> Tensor:
         padded = -(-rows // _BLOCK) * _BLOCK
-        needed = padded * (2 * self._heads * self._dim + self._inner) + torch.get_num_threads() * _BLOCK * self._hidden
+        normed = torch.get_num_threads() * min(padded, _SPAN * _BLOCK) * self._hidden
+        needed = padded * (2 * self._heads * self._dim + self._inner) + normed
         if needed > len(self._space):
             self._space = torch.zeros(needed, dtype=self._space.dtype)
         return self._space
 
 
 def decoder_of(model: LanguageModel) -> Decoder | None:
-    """The kernel over the model's weights as they are now; None where it has none for this processor or such layers."""
+    """The kernel over the model's weights as they are now; None where it has none for this processor or such layers.
+
+    It keeps a copy of the layers' matrices.
+    """
+    library = decoder_library(model)
+    return None if library is None else Decoder(model, library)
+
+
+def decoder_library(model: LanguageModel) -> Any:
+    """What `decoder_of` computes with, if anything."""
     layers: list[Any] = [layer.module for layer in model.layers]
     if any(layer.kind != "attention" or not _is_plain(layer.module) for layer in model.layers):
         return None
@@ -96,13 +109,13 @@ def decoder_of(model: LanguageModel) -> Decoder | None:
     group = heads // config.num_key_value_heads
     if dim % 32 or config.hidden_size % 32 or config.intermediate_size % 32 or not fits(dim, group):
         return None
-    if model.angles(1)[0].shape[1] != dim or model.dtype != torch.bfloat16:
+    if model.angles(1)[0].shape[1] != dim or any(one.dtype != torch.bfloat16 for one in model.module.parameters()):
         return None
     library = compiled("decoder", model.dtype, model.device, (f"-DDIM={dim}", f"-DGROUP={group}"))
     if library is None or library.ready():
         return None
     library.decode.argtypes, library.decode.restype = [_POINTER] * 7, ctypes.c_int
-    return Decoder(model, library)
+    return library
 
 
 def _is_plain(layer: Any) -> bool:
@@ -138,5 +151,5 @@ def _norms(layer: Any) -> list[Tensor]:
 def _packed(weight: Tensor) -> Tensor:
     """A matrix [outputs, inputs] in tiles of 16 outputs and 32 inputs, pairs of inputs first."""
     outputs, inputs = weight.shape
-    tiles = weight.detach().view(outputs // 16, 16, inputs // 32, 16, 2)
-    return tiles.permute(0, 2, 3, 1, 4).contiguous()
+    pairs = weight.detach().contiguous().view(torch.int32)  # moved whole: several times faster
+    return pairs.view(outputs // 16, 16, inputs // 32, 16).permute(0, 2, 3, 1).contiguous()

@@ -23,12 +23,13 @@ void draw(const number *logits, const float *temperatures, const double *uniform
         for (long v = 0; v < vocabulary; v++) most = load(row[v]) > most ? load(row[v]) : most;
         for (int pass = 0; pass < 2; pass++) { /* the total, then the chunk that the point lies in */
             double point = uniforms[r] * total;
-            long chunk = 0;
+            long chunk = 0, last = 0;
             for (; chunk < vocabulary; chunk += CHUNK) {
                 long end = chunk + CHUNK < vocabulary ? chunk + CHUNK : vocabulary;
                 float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
                 for (long v = chunk; v < end; v++) sum += weight(row[v], temperature, most);
+                if (sum > 0.0f) last = chunk;
                 if (pass == 0)
                     total += sum;
                 else if (before + sum > point)
@@ -37,10 +38,11 @@ void draw(const number *logits, const float *temperatures, const double *uniform
                     before += sum;
             }
             if (pass == 0) continue;
+            if (chunk >= vocabulary) chunk = last; /* rounding may leave the point behind all of them */
             long chosen = -1;
             for (long v = chunk; v < chunk + CHUNK && v < vocabulary; v++) {
                 float one = weight(row[v], temperature, most);
-                if (one > 0.0f) chosen = v; /* rounding may leave the point behind the last */
+                if (one > 0.0f) chosen = v; /* or behind the last of these */
                 before += one;
                 if (before > point) break;
             }

@@ -48,8 +48,21 @@ static configuration for_attention(long columns) {
     return made;
 }
 
-/* Loads of tiles do not tell the compiler that they read memory (GCC 12): what was written before is to be there. */
+/* Loads of tiles do not tell the compiler that they read memory (GCC 12): what was written before is to be there, and what
+   is written after is not to be there yet. */
 static inline void written(void) { __asm__ volatile("" ::: "memory"); }
+
+/* The same holds for configurations, of which the compiler believes that 8 bytes are read or written. */
+static inline void configure(const configuration *wanted) {
+    __asm__ volatile("" ::"r"(wanted) : "memory");
+    _tile_loadconfig(wanted);
+    __asm__ volatile("" ::"r"(wanted) : "memory");
+}
+
+static inline void configured(configuration *now) {
+    _tile_storeconfig(now);
+    __asm__ volatile("" ::"r"(now) : "memory");
+}
 
 static inline long in_keys(long count) { return (count + KEYS - 1) / KEYS * KEYS; }
 
@@ -108,6 +121,7 @@ static void tile_mix(const number *weights, long stride, const number *values, l
         _tile_dpbf16ps(4, 6, 1);
         _tile_loadd(7, pairs[1], 64);
         _tile_dpbf16ps(5, 6, 7);
+        written(); /* before the next pairs are */
     }
 }
 

@@ -1,0 +1,178 @@
+"""`banty card`: everything that evaluations of one policy say of how far it can be depended on, in two files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from banty.cli.choices import fresh_folder
+from banty.cli.inspection import taskset_of_run
+from banty.cli.plain import plain, print_json, visible
+from banty.cli.running import run_async
+from banty.errors import InputError, StoreError
+from banty.evals.dependability import (
+    Audit,
+    Price,
+    Result,
+    TaskFacts,
+    dependability_card,
+    facts_of,
+    read_audit,
+    read_results,
+)
+from banty.report.dependability import card_headline, dependability_page, pass_sheet
+from banty.runs import check_free, write_text
+from banty.runs.folder import write_json
+
+DATA, PAGE, AUDIT = "card.json", "card.html", "audit.json"
+
+
+def card(
+    results: Annotated[
+        list[str],
+        typer.Argument(help="Evaluations of one policy: folders, or the card.json of one.", metavar="RESULT..."),
+    ],
+    price: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=IN,OUT: dollars per million prompt and sampled tokens somewhere else; repeat it."),
+    ] = None,
+    audit: Annotated[
+        str, typer.Option(help="Audit of the tasks; the audit.json in a result's folder if not given.")
+    ] = "",
+    out: Annotated[str, typer.Option(help="Folder for the card; the next free one under runs/ if not given.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")] = False,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Run the Python file that an evaluation names.")
+    ] = False,
+) -> None:
+    """Put evaluations of one policy on a dependability card: pass^k, noise, users, errors, intents, graders, cost.
+
+    Evaluations with other users stand side by side; further ones with the same user (another --seed, another
+    checkpoint) count as replicates.
+
+    Examples:
+
+        banty card runs/eval-airline-mini-001 --out runs/card --price frontier=3,15
+
+        banty card runs/seed-0/eval-after runs/seed-1/eval-after runs/seed-2/eval-after --audit audit.json
+    """
+    prices = [_price(text) for text in price or []]
+    if twice := {one.name for one in prices if [other.name for other in prices].count(one.name) > 1}:
+        raise InputError(f"--price names {', '.join(sorted(twice))} twice")
+    if out:
+        check_free(Path(out))
+    found = read_results([Path(one) for one in results])
+    audited = _audit(audit, found)
+    data = dependability_card(
+        found,
+        _facts(found, allow_code),
+        prices=prices,
+        audit=audited,
+        rewards={result.place: file for result in found if (file := _reward_file(result))},
+    )
+    folder = fresh_folder(out, "card")
+    _write(folder, data)
+    if as_json:
+        print_json(data)
+        return
+    _show(Console(), data)
+    print(visible(f"card: {folder / PAGE}"))
+
+
+def _price(text: str) -> Price:
+    name, equals, terms = text.partition("=")
+    try:
+        prompt, sampled = map(float, terms.split(","))
+    except ValueError:
+        prompt = sampled = math.nan
+    if not name or not equals or not (0 <= prompt < math.inf and 0 <= sampled < math.inf):
+        raise InputError(
+            f"--price {text!r} is not NAME=IN,OUT: dollars per million prompt and sampled tokens, such as frontier=3,15"
+        )
+    return Price(name, prompt, sampled)
+
+
+def _audit(given: str, results: Sequence[Result]) -> Audit | None:
+    """The audit that was named, or the one beside a result. Raises InputError where results bring different ones."""
+    if given:
+        return read_audit(Path(given) / AUDIT if Path(given).is_dir() else Path(given))
+    places = [result.place if result.place.is_dir() else result.place.parent for result in results]
+    found = {one.sha256: one for place in places if (place / AUDIT).is_file() for one in [read_audit(place / AUDIT)]}
+    if len(found) > 1:
+        raise InputError("the results' folders hold different audits; name the one that counts with --audit")
+    return next(iter(found.values()), None)
+
+
+def _facts(results: Sequence[Result], allow_code: bool) -> TaskFacts:
+    """Facts of the tasks from the first result whose tasks can be made again."""
+    why = []
+    for result in results:
+        if not result.recipe:
+            why.append(result.why_card or "its folder has no recipe")
+            continue
+        try:
+            taskset = taskset_of_run(result.place if result.place.is_dir() else result.place.parent, allow_code)
+        except InputError as error:
+            why.append(f"the tasks cannot be made again here: {error}")
+            continue
+        found = run_async(facts_of(taskset, result), "nothing was written")
+        if not found.why_not:
+            return found
+        why.append(found.why_not)
+    return TaskFacts(why_not=why[0])
+
+
+def _reward_file(result: Result) -> Mapping[str, str] | None:
+    """The newest reward file of the training run that an evaluation lies in, or whose weights it measured."""
+    folder = result.place if result.place.is_dir() else result.place.parent
+    engine = folder / "engine.json"
+    try:
+        model = json.loads(engine.read_text()).get("model", "") if engine.is_file() else ""
+    except (OSError, ValueError, AttributeError):
+        model = ""
+    runs = [folder.resolve().parent, *([Path(model), Path(model).parent] if isinstance(model, str) and model else [])]
+    for run in runs:
+        files = sorted((run / "rewards").glob("*.toml"))
+        if files and (run / "manifest.json").is_file():
+            return {"file": files[-1].name, "sha256": hashlib.sha256(files[-1].read_bytes()).hexdigest()}
+    return None
+
+
+def _write(folder: Path, data: Mapping[str, Any]) -> None:
+    """Both files, or none."""
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    page = dependability_page(data)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft.mkdir()
+        write_json(draft / DATA, data)
+        write_text(draft / PAGE, page)
+        draft.rename(folder)  # an empty folder of that name is replaced
+    except BaseException as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, StoreError):
+            raise StoreError(f"could not write {folder}: {error.strerror or error}") from error
+        raise
+
+
+def _show(console: Console, data: Mapping[str, Any]) -> None:
+    sheet = pass_sheet(data)
+    table = Table(title=plain("Dependability"), title_justify="left")
+    for column in sheet.columns:
+        table.add_column(plain(column))
+    for row in sheet.rows:
+        table.add_row(*map(plain, row))
+    console.print(table)
+    for note in data["notes"]:
+        console.print(plain(f"note: {note}", style="yellow"))
+    console.print(plain(card_headline(data), style="bold"))

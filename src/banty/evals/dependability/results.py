@@ -1,0 +1,324 @@
+"""The evaluations a card is made of: read, checked to belong together, and put together by the user they were played
+with."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from banty.errors import InputError, StoreError
+from banty.evals.card import Card, read_card
+from banty.evals.suite import latest_roots
+from banty.records import Rollout
+from banty.rollout import Store
+
+USERS_FILE, USERS_FORMAT = "users.json", "banty-users-1"
+CARD_FORMAT = "card-1"
+Trials = Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation: its card, and its root rollouts where they are stored; `why_card` says why they are not used.
+
+    `recipe` is the folder's own, empty where there is none. `user` is what a `users.json` says of its user.
+    """
+
+    place: Path
+    card: Card
+    sha256: str
+    rollouts: tuple[Rollout, ...] | None = None
+    why_card: str = ""
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    user: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.card.data["identity"]
+        return found
+
+    @property
+    def source(self) -> str:
+        """What its figures are made of: `rollouts` or `card`."""
+        return "card" if self.rollouts is None else "rollouts"
+
+    @property
+    def weights(self) -> str:
+        return str(_table(self.identity.get("policy_details")).get("weights_sha256") or "")
+
+    @property
+    def scored(self) -> tuple[Rollout, ...]:
+        """The rollouts that count; none where only a card is there."""
+        return tuple(rollout for rollout in self.rollouts or () if rollout.scored)
+
+    @property
+    def successes(self) -> dict[str, Trials]:
+        """The verdicts of each task's trials, by its place in the split."""
+        if self.rollouts is None:
+            return {task_place(task["id"]): task["successes"] for task in self.card.data["tasks"]}
+        found: dict[str, list[float | None]] = {task_place(task["id"]): [] for task in self.card.data["tasks"]}
+        for rollout in self.rollouts:
+            verdict = float(bool(rollout.outcome.success)) if rollout.scored else None
+            found[task_place(rollout.task.id)].append(verdict)
+        return dict(found)
+
+
+@dataclass(frozen=True)
+class User:
+    """Results with the same user. More than one are replicates: `repetitions` of the same weights, or `checkpoints`."""
+
+    name: str
+    version: str
+    temperature: float | None
+    results: tuple[Result, ...]
+
+    @property
+    def replicates(self) -> str:
+        if len(self.results) == 1:
+            return "none"
+        return "repetitions" if len({result.weights for result in self.results}) == 1 else "checkpoints"
+
+    @property
+    def scored(self) -> tuple[Rollout, ...]:
+        return tuple(rollout for result in self.results for rollout in result.scored)
+
+    @property
+    def source(self) -> str:
+        """`rollouts`, `card`, or `rollouts of N of M results` where some are not stored."""
+        with_rollouts = sum(result.rollouts is not None for result in self.results)
+        if with_rollouts in (0, len(self.results)):
+            return self.results[0].source
+        return f"rollouts of {with_rollouts} of {len(self.results)} results"
+
+
+def task_place(task_id: str) -> str:
+    """A task's id without its seed, which may differ between repetitions of the same tasks."""
+    return task_id.rpartition(":")[0]
+
+
+def read_results(paths: Sequence[Path]) -> tuple[Result, ...]:
+    """The evaluations in these folders, those that a `users.json` in one names included.
+
+    Raises InputError for what is no evaluation, for a damaged card, for one without a scored episode, and where the
+    results do not belong on one card: other tasks, grader, policy or sampling, or the same result twice.
+    """
+    if not paths:
+        raise InputError("name at least one evaluation, such as runs/eval-airline-mini-001")
+    found: list[Result] = []
+    for path in paths:
+        members = _users(path) if (path / USERS_FILE).is_file() else [(path, {})]
+        found += [_read(place, user) for place, user in members]
+    _check_together(found)
+    return tuple(found)
+
+
+def users_of(results: Sequence[Result]) -> tuple[User, ...]:
+    """The results by user, in the order in which they were given."""
+    by_user: dict[tuple[str, str, float | None], list[Result]] = {}
+    for result in results:
+        by_user.setdefault(_user_of(result), []).append(result)
+    return tuple(User(*key, tuple(members)) for key, members in by_user.items())
+
+
+def _user_of(result: Result) -> tuple[str, str, float | None]:
+    identity, provenance = result.identity, _table(result.identity.get("provenance"))
+    params = _table(_table(identity.get("role_params")).get("user"))
+    played_by = _table(identity.get("roles")).get("user")
+    name = result.user.get("name") or played_by or provenance.get("user") or "no user named"
+    version = result.user.get("version") or provenance.get("user_version", "")
+    temperature = result.user.get("temperature", params.get("temperature"))
+    known = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
+    return str(name), str(version), float(temperature) if known else None
+
+
+def _users(folder: Path) -> list[tuple[Path, Mapping[str, Any]]]:
+    """The folders of an evaluation with several users, each with what is said of its user."""
+    file = folder / USERS_FILE
+    data = _json(file, "a list of users")
+    rows = data.get("users") if isinstance(data, dict) and data.get("format") == USERS_FORMAT else None
+    if not isinstance(rows, list) or not rows:
+        raise InputError(f"{file} is no list of users: it takes the format {USERS_FORMAT!r} and at least one user")
+    members: list[tuple[Path, Mapping[str, Any]]] = []
+    for row in rows:
+        name, place = _table(row).get("name"), _table(row).get("folder")
+        if not isinstance(name, str) or not isinstance(place, str) or not name or not place:
+            raise InputError(f"{file} is damaged: each user takes a name and a folder, and one has {row!r}")
+        inside = folder / place
+        if not inside.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{file} names {place!r}, which lies outside of it; name that folder yourself instead")
+        members.append((inside, row))
+    return members
+
+
+def _read(path: Path, user: Mapping[str, Any]) -> Result:
+    if not path.exists():
+        raise InputError(f"{path} is not there; name an evaluation's folder or its card.json")
+    file = path / "card.json" if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"{path} is no evaluation: {_what_it_is(path)}")
+    if _table(_json(file, "a result card")).get("format") == CARD_FORMAT:
+        raise InputError(f"{path} is a dependability card already; name the evaluations it was made of")
+    card = read_card(file)
+    _check_card(card, file)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    folder = file.parent if file.name == "card.json" else None
+    if folder is None or not (folder / "manifest.json").is_file():
+        return Result(path, card, sha256, why_card="the card was given without its folder", user=user)
+    recipe = _table(_json(folder / "recipe.json", "a recipe")) if (folder / "recipe.json").is_file() else {}
+    whole = Result(path, card, sha256, recipe=recipe, user=user)
+    rollouts, why = _stored(folder, card)
+    if rollouts is None:
+        return dataclasses.replace(whole, why_card=why)
+    counted = dataclasses.replace(whole, rollouts=rollouts)
+    differ = sum(
+        sorted(map(str, trials)) != sorted(map(str, whole.successes[place]))
+        for place, trials in counted.successes.items()
+    )
+    notes = (f"{path}: rollouts and card.json differ in the verdicts of {differ} tasks; the rollouts count",)
+    return dataclasses.replace(counted, notes=notes if differ else ())
+
+
+def _stored(folder: Path, card: Card) -> tuple[tuple[Rollout, ...] | None, str]:
+    """The evaluation's root rollouts, tasks in the card's order; or None and why."""
+    order = {task["id"]: place for place, task in enumerate(card.data["tasks"])}
+    try:
+        found = latest_roots(Store(folder / "rollouts"))
+    except (StoreError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return None, f"its rollouts cannot be read: {error}"
+    roots = [one for one in found.values() if one.task.id in order]
+    planned = sum(len(task["successes"]) for task in card.data["tasks"])
+    if not roots:
+        return None, "no rollouts are stored beside the card"
+    if len(roots) != planned:
+        return None, f"{len(roots)} of {planned} rollouts are stored"
+    return tuple(sorted(roots, key=lambda one: (order[one.task.id], one.trial, one.rollout_id))), ""
+
+
+def _what_it_is(folder: Path) -> str:
+    if not (folder / "recipe.json").is_file():
+        return "it holds no card.json"
+    kind = _table(_json(folder / "recipe.json", "a recipe")).get("kind")
+    if kind == "eval":
+        return f"the evaluation in it has not ended; go on with banty eval ... --out {folder} --resume"
+    if kind == "import":
+        return "it is an imported log, which banty report and banty calibrate read"
+    inside = [str(place.parent) for place in sorted(folder.glob("eval-*/card.json"))]
+    named = f"; name one of its evaluations: {', '.join(inside)}" if inside else ", and it has no evaluation yet"
+    return f"it is a training run{named}"
+
+
+def _check_card(card: Card, file: Path) -> None:
+    """Raises InputError for tasks that are none, and for a card that no episode of was scored."""
+    tasks = card.data["tasks"]
+    for task in tasks if isinstance(tasks, list) else ():
+        trials = task.get("successes") if isinstance(task, dict) else None
+        whole = isinstance(task, dict) and isinstance(task.get("id"), str) and isinstance(trials, list)
+        if not whole or not all(value is None or value in (0.0, 1.0) for value in trials or ()):
+            raise InputError(
+                f"{file} is a damaged result card: one of its tasks has no id, or verdicts other than 0, 1"
+            )
+    if not isinstance(tasks, list) or not tasks:
+        raise InputError(f"{file} is a damaged result card: it names no task")
+    for name, kind in (*((name, str) for name in ("env", "split", "policy", "tasks_sha256")), ("seed", int)):
+        if not isinstance(card.data["identity"].get(name), kind):
+            raise InputError(f"{file} is a damaged result card: its {name} is {card.data['identity'].get(name)!r}")
+    for name in ("provenance", "params", "limits", "roles", "role_params", "policy_details"):
+        if not isinstance(card.data["identity"].get(name, {}), dict):
+            raise InputError(f"{file} is a damaged result card: its {name} are no table")
+    if not any(value is not None for task in tasks for value in task["successes"]):
+        raise InputError(
+            f"{file} holds no scored episode, so there is nothing to say; see its causes, mend and --resume"
+        )
+
+
+_PROTOCOL = ("params", "limits")
+
+
+def _check_together(results: Sequence[Result]) -> None:
+    """Raises InputError unless the results are of one policy, or checkpoints of one, on the same tasks."""
+    for first, second in itertools.combinations(results, 2):
+        if first.place.resolve() == second.place.resolve() or _same_episodes(first, second):
+            raise InputError(
+                f"{first.place} and {second.place} hold the same episodes; a copy is no replicate: evaluate again with "
+                "another --seed, other weights or another user"
+            )
+    first = results[0]
+    for other in results[1:]:
+        if said := _other_tasks(first, other):
+            raise InputError(
+                f"{first.place} and {other.place} were not measured on the same tasks: {said}. A card is about one set "
+                "of tasks; make one for each"
+            )
+        for name in _PROTOCOL:
+            if first.identity.get(name) != other.identity.get(name):
+                raise InputError(
+                    f"{first.place} and {other.place} were measured otherwise: {name} are {first.identity.get(name)} "
+                    f"and {other.identity.get(name)}. banty compare sets two such results beside each other"
+                )
+        if not _same_policy(first, other):
+            raise InputError(
+                f"{first.place} and {other.place} are of different policies, {first.identity['policy']} and "
+                f"{other.identity['policy']}; a card is about one. banty compare sets two beside each other"
+            )
+
+
+def _same_episodes(first: Result, second: Result) -> bool:
+    """Whether one is a copy of the other, or the exact repetition of a deterministic one."""
+    if first.sha256 == second.sha256:
+        return True
+    mine, other = first.card.data, second.card.data
+    costs = [_table(data.get("cost")) for data in (mine, other)]
+    tokens = [[cost.get(name) for name in ("prompt_tokens", "sampled_tokens")] for cost in costs]
+    # Where nobody counted tokens, equal verdicts alone are no proof.
+    counted = any(tokens[0]) and tokens[0] == tokens[1]
+    return counted and mine["identity"] == other["identity"] and mine["tasks"] == other["tasks"]
+
+
+def _other_tasks(first: Result, second: Result) -> str:
+    """How the tasks of two results differ; empty where they are the same."""
+    for name in ("env", "split"):
+        if first.identity[name] != second.identity[name]:
+            return f"{name} is {first.identity[name]!r} and {second.identity[name]!r}"
+    mine, other = (_table(result.identity.get("provenance")) for result in (first, second))
+    differing = [name for name in sorted({*mine, *other}) if mine.get(name) != other.get(name)]
+    of_user = [name for name in differing if name.startswith("user")]
+    for name in differing:
+        if name not in of_user:
+            return f"{name} is {mine.get(name)!r} and {other.get(name)!r}"
+    places = [{task_place(task["id"]) for task in result.card.data["tasks"]} for result in (first, second)]
+    if places[0] != places[1]:
+        return f"they share {len(places[0] & places[1])} of {len(places[0])} and {len(places[1])}"
+    # The fingerprint covers who the user is, so two users may have two of them over the same tasks.
+    hashes = [str(result.identity["tasks_sha256"]) for result in (first, second)]
+    if not of_user and hashes[0] != hashes[1]:
+        return f"tasks_sha256 is {hashes[0][:12]} and {hashes[1][:12]}"
+    if hashes[0] != hashes[1] and first.identity["seed"] != second.identity["seed"]:
+        return f"seed is {first.identity['seed']} and {second.identity['seed']}"
+    return ""
+
+
+def _same_policy(first: Result, second: Result) -> bool:
+    """The same name, or two checkpoints: weights that are known on both sides, taken at the same point of training."""
+    names = [str(result.identity["policy"]) for result in (first, second)]
+    if names[0] == names[1]:
+        return True
+    moments = [name.rpartition(" ")[2] in ("before", "after") and name.rpartition(" ")[2] for name in names]
+    return bool(first.weights and second.weights) and moments[0] == moments[1]
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _json(file: Path, what: str) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file} is not {what}: {error}") from error
