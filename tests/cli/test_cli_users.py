@@ -150,11 +150,13 @@ def test_users_may_be_added_to_a_result_and_none_left_out(desk: Desk, tmp_path: 
     assert "has results under the user good too" in fewer.err
     did("eval", "expert", *SMALL, *desk.users("scripted", "good", "flips"), "--out", "out", "--resume")
     assert len(read(tmp_path / "out" / "users.json")["users"]) == 3
+    before = read(tmp_path / "out" / "users.json")
     other = banty(
         "eval", "expert", "--tasks", "5", *desk.users("scripted", "good", "flips"), "--out", "out", "--resume"
     )
     assert other.status == 2
     assert "holds another evaluation" in other.err
+    assert read(tmp_path / "out" / "users.json") == before, "what is refused changes nothing"
     (tmp_path / "out" / "users.json").write_text('{"format": "banty-users-1", "users": 3}')
     damaged = banty("eval", "expert", *SMALL, *desk.users("scripted", "good"), "--out", "out", "--resume")
     assert (damaged.status, "is damaged" in damaged.err) == (2, True)

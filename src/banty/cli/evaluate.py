@@ -49,7 +49,7 @@ def run_eval(
     Raises InputError for a folder that is taken, and NothingScored, with the card written, where no episode was scored.
     """
     identity = identity_of(plan, taskset, chosen, cast, user)
-    claim(folder, {"kind": "eval", "options": dict(options), **identity}, resume)
+    claim(folder, recipe_of(identity, options), resume)
     engine = chosen.engine or (user.engine if user else {})
     if engine:
         write_json(folder / ENGINE_FILE, engine)
@@ -130,6 +130,11 @@ def identity_of(
         role_params=cast.role_params,
         role_details=user.role_details if user else None,
     )
+
+
+def recipe_of(identity: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """What an evaluation's folder says it holds."""
+    return {"kind": "eval", "options": dict(options), **identity}
 
 
 def claim(folder: Path, wanted: Mapping[str, Any], resume: bool) -> None:

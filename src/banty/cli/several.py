@@ -8,6 +8,7 @@ OUT/user-NAME/        an evaluation folder of its own: rollouts/, card.json
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from banty.cli.choices import Chosen
-from banty.cli.evaluate import NothingScored, run_eval
+from banty.cli.evaluate import NothingScored, claim, identity_of, recipe_of, run_eval
 from banty.cli.plain import plain
 from banty.cli.show import interval, number
 from banty.cli.users import Desk, User, slug
@@ -63,8 +64,8 @@ def run_several(
     A user under whom nothing could be scored holds up no other. With `resume` finished episodes are kept, and users may
     be added. Raises InputError for a folder that is taken.
     """
-    _claim(out, seats, resume)
-    cards: dict[str, Card] = {}
+    _claim(out, seats, chosen, resume)
+    cards = _cards_in(out, seats)
     unscored: list[str] = []
     results = _write(out, seats, cards)
     for seat in seats:
@@ -91,13 +92,17 @@ def run_several(
     return results._replace(unscored=unscored)
 
 
-def _claim(out: Path, seats: Sequence[Seat], resume: bool) -> None:
-    """Make `out` this evaluation's own, or check that it is."""
+def _claim(out: Path, seats: Sequence[Seat], chosen: Chosen, resume: bool) -> None:
+    """Make `out` this evaluation's own, or check that it is, each user's folder included."""
     file = out / USERS_FILE
     if resume and file.is_file():
         left_out = [name for name in _names_in(file) if name not in {seat.user.name for seat in seats}]
         if left_out:
             raise InputError(f"{out} has results under the user {left_out[0]} too; name all its users with --resume")
+        for seat in seats:
+            if (out / seat.folder).exists():
+                identity = identity_of(seat.plan, seat.desk.taskset, chosen, seat.cast, seat.user)
+                claim(out / seat.folder, recipe_of(identity, seat.desk.options), resume)
         return
     if resume:
         raise InputError(f"{out} holds no evaluation under several users: it has no {USERS_FILE}")
@@ -106,6 +111,15 @@ def _claim(out: Path, seats: Sequence[Seat], resume: bool) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"could not make {out}: {error.strerror or error}") from error
+
+
+def _cards_in(out: Path, seats: Sequence[Seat]) -> dict[str, Card]:
+    """The cards that are there already; a damaged one is made again."""
+    found: dict[str, Card] = {}
+    for seat in seats:
+        with contextlib.suppress(InputError):
+            found[seat.user.name] = read_card(out / seat.folder)
+    return found
 
 
 def _names_in(file: Path) -> list[str]:
