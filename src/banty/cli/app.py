@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated
@@ -16,22 +17,20 @@ from banty.cli.calibrate import calibrate
 from banty.cli.card import card
 from banty.cli.choices import (
     fresh_folder,
-    options_of,
     policy_of,
     prices_of,
-    roles_of,
     taskset_for_customer,
-    taskset_of,
 )
-from banty.cli.evaluate import eval_plan_json, run_eval
+from banty.cli.evaluate import NothingScored, eval_plan_json, run_eval
 from banty.cli.exporting import export
 from banty.cli.importing import import_log
 from banty.cli.inspect import inspect
 from banty.cli.inspection import openings, task_json
-from banty.cli.local import model_opener
+from banty.cli.local import begun_in, model_opener
 from banty.cli.plain import plain, print_json, visible
 from banty.cli.plan import plan
 from banty.cli.report import report
+from banty.cli.several import Seat, run_several, show_users
 from banty.cli.sweep import sweep
 from banty.cli.tau2 import tau2_app
 from banty.cli.training import (
@@ -46,6 +45,7 @@ from banty.cli.training import (
     tasksets_of,
     with_whole_options,
 )
+from banty.cli.users import apart, desk_for, desks_for, temperatures_of, user_of_spec
 from banty.envs.registry import BUILT_IN, installed
 from banty.envs.scaffold import class_prefix, new_env
 from banty.errors import InputError
@@ -87,7 +87,7 @@ Seed = Annotated[int, typer.Option(help="Seed of tasks and sampling; same seed, 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print the resolved plan, run nothing.")]
 Out = Annotated[str, typer.Option(help="Folder for the result; the next free one under runs/ if not given.")]
-User = Annotated[str, typer.Option(help="Endpoint URL[#MODEL] that plays the user, with -o customer=model.")]
+User = Annotated[str, typer.Option(help="Who plays the user: scripted, nano, a model's folder, or URL[#MODEL].")]
 
 
 def _version(wanted: bool) -> None:
@@ -181,8 +181,21 @@ def evaluate(
     dtype: Annotated[str, typer.Option(help="What a model in a folder computes in: float32 or bfloat16.")] = "float32",
     device: Annotated[str, typer.Option(help="Where a model in a folder runs: cpu, cuda or cuda:N.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Cores for a model on the CPU; 0 measures what is faster.")] = 0,
-    user: User = "",
-    user_temperature: Annotated[float, typer.Option(help="Sampling temperature of --user.")] = 0.0,
+    user: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Who plays the user: scripted, nano, a model's folder, or URL[#MODEL]. Several are compared."
+        ),
+    ] = None,
+    user_temperature: Annotated[
+        list[float] | None,
+        typer.Option(help="Sampling temperature of --user, 0 if not given; one for all, or one each."),
+    ] = None,
+    user_max_tokens: Annotated[int | None, typer.Option(help="Tokens after which a user's answer is cut.")] = None,
+    user_guidelines: Annotated[
+        str, typer.Option(help="What --user is told: tau2-bench's simulation_guidelines.md, or its data folder.")
+    ] = "",
+    user_price: Annotated[str, typer.Option(help="The same as --price, for --user.")] = "",
     price: Annotated[str, typer.Option(help="IN,OUT: dollars per million prompt and sampled tokens.")] = "",
     tool_calls: Annotated[
         str, typer.Option(help="How an endpoint gives calls: native, or text as hermes or qwen_xml.")
@@ -204,15 +217,24 @@ def evaluate(
         banty eval habits --env airline/mini --tasks 200 --trials 4
 
         banty eval http://localhost:8000#my-model --env airline/full --temperature 0 --out runs/my-model
+
+        banty eval nano --user scripted --user http://localhost:8000#my-user --user-temperature 0.7 --out runs/users
     """
     if resume and not out:
         raise InputError("--resume needs --out FOLDER, the evaluation to go on with")
-    taskset = taskset_of(env, option or [], allow_code)
-    opener = model_opener(dtype, device, threads, max_tokens, Path(out) if resume else None)
-    chosen = policy_of(policy, taskset, tool_calls, prices_of(price), opener)
-    roles = roles_of(taskset, user)
-    cast = Cast(
-        chosen.policy, roles, role_params={role: SamplingParams(temperature=user_temperature) for role in roles}
+    specs = user or [""]
+    temperatures = temperatures_of(user_temperature or [], len(specs))
+    desks = desks_for(env, option or [], allow_code, specs, user_guidelines)
+    begun = begun_in(Path(out)) if resume else None
+    opener = model_opener(dtype, device, threads, max_tokens, begun)
+    chosen = policy_of(policy, desks[0].taskset, tool_calls, prices_of(price), opener)
+    settled = int(chosen.engine.get("threads", threads))
+    user_opener = model_opener(dtype, device, settled, user_max_tokens, begun)
+    users = apart(
+        [
+            user_of_spec(spec, user_opener, at, user_max_tokens, prices_of(user_price))
+            for spec, at in zip(specs, temperatures, strict=True)
+        ]
     )
     plan = EvalPlan(
         split=split,
@@ -222,26 +244,48 @@ def evaluate(
         params=SamplingParams(temperature=temperature, max_tokens=max_tokens),
         limits=Limits(max_turns=max_turns),
         concurrency=concurrency,
-        exact=chosen.exact and not user,
     )
-    plan.check(taskset)
-    check_roles(taskset, cast)
+    seats = [
+        Seat(
+            desk,
+            each,
+            Cast(chosen.policy, each.roles, role_params=each.role_params),
+            dataclasses.replace(plan, exact=chosen.exact and each.exact),
+        )
+        for desk, each in zip(desks, users, strict=True)
+    ]
+    for seat in seats:
+        seat.plan.check(seat.desk.taskset)
+        check_roles(seat.desk.taskset, seat.cast)
     if dry_run:
         if out and not resume:
             check_free(Path(out))
-        print_json(eval_plan_json(plan, taskset, chosen, cast))
+        plans = [eval_plan_json(seat.plan, seat.desk.taskset, chosen, seat.cast, seat.user) for seat in seats]
+        print_json(plans[0] if len(plans) == 1 else {"users": plans})
         return
-    folder = fresh_folder(out, f"eval-{taskset.env.replace('/', '-')}")
+    folder = fresh_folder(out, f"eval-{desks[0].taskset.env.replace('/', '-')}")
+    if len(seats) > 1:
+        results = run_several(seats, chosen, folder, resume=resume, baselines=baselines, quiet=as_json)
+        if as_json:
+            print_json(results.data)
+        else:
+            show_users(Console(), results)
+            print(f"users: {folder / 'users.json'}")
+        if results.unscored:
+            raise NothingScored("; ".join(results.unscored))
+        return
+    (only,) = seats
     card = run_eval(
-        plan,
-        taskset,
+        only.plan,
+        only.desk.taskset,
         chosen,
-        cast,
+        only.cast,
         folder,
         resume=resume,
         baselines=baselines,
-        options=options_of(option or []),
+        options=only.desk.options,
         quiet=as_json,
+        user=only.user,
     )
     if as_json:
         print_json(card.data)
@@ -256,6 +300,9 @@ def evaluate(
 def compare(
     a: Annotated[str, typer.Argument(help="Result card, or the folder it lies in.")],
     b: Annotated[str, typer.Argument(help="Result card, or the folder it lies in.")],
+    across_users: Annotated[
+        bool, typer.Option("--across-users", help="Compare although the two were measured under different users.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare two results on the same tasks, in pairs: is B better than A?
@@ -266,7 +313,7 @@ def compare(
 
         banty compare runs/a/card.json runs/b/card.json --json
     """
-    comparison = compare_cards(read_card(a), read_card(b))
+    comparison = compare_cards(read_card(a), read_card(b), across_users=across_users)
     if as_json:
         print_json(comparison.to_json())
     else:
@@ -297,9 +344,12 @@ def play(
     """
     from banty.cli.play import play as play_in_terminal
 
-    make = taskset_for_customer if agent and not user else taskset_of
-    taskset = make(env, option or [], allow_code)
-    chosen = policy_of(agent, taskset, open_folder=model_opener("float32", "cpu", 1, None, None)) if agent else None
+    opener = model_opener("float32", "cpu", 1, None, None)
+    if agent and not user:
+        taskset = taskset_for_customer(env, option or [], allow_code)
+    else:
+        taskset = desk_for(env, option or [], allow_code, user).taskset
+    chosen = policy_of(agent, taskset, open_folder=opener) if agent else None
     play_in_terminal(
         taskset,
         split,
@@ -309,7 +359,7 @@ def play(
         None,
         chosen.policy if chosen else None,
         params=SamplingParams(temperature=temperature),
-        roles=roles_of(taskset, user),
+        roles=user_of_spec(user, opener).roles,
     )
 
 
@@ -333,11 +383,9 @@ def list_tasks(
 
         banty tasks airline/full --reveal --json
     """
-    taskset = taskset_of(env, option or [], allow_code)
-    shown = [
-        task_json(found, taskset, reveal)
-        for found in openings(taskset, split, count, seed, dict(roles_of(taskset, user)))
-    ]
+    taskset = desk_for(env, option or [], allow_code, user).taskset
+    roles = user_of_spec(user, model_opener("float32", "cpu", 1, None, None)).roles
+    shown = [task_json(found, taskset, reveal) for found in openings(taskset, split, count, seed, dict(roles))]
     if as_json:
         print_json(shown)
         return

@@ -20,7 +20,7 @@ from banty.policies.scripted import expert_policy
 from banty.records import JSON, Expert, Policy, Taskset, sha256_json
 from banty.runs import from_mapping, toml_value
 
-KEY_ENV, USER_KEY_ENV = "BANTY_API_KEY", "BANTY_USER_API_KEY"
+KEY_ENV = "BANTY_API_KEY"
 MODEL_FILES = ("config.json", "adapter_config.json")
 CARELESS = 0.3
 """How often the habit policy lapses at each decision point when nothing else is said."""
@@ -49,11 +49,12 @@ def options_of(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def with_whole_paths(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with the paths in `data`, `tasks` and `policy` made absolute: a stored run finds them from any folder."""
+    """Options with the paths in `data`, `guidelines`, `tasks` and `policy` made absolute: a stored run finds them from
+    any folder."""
     whole = dict(options)
-    for key in ("data", "tasks", "policy"):
+    for key in ("data", "guidelines", "tasks", "policy"):
         path = Path(whole[key]).expanduser() if isinstance(whole.get(key), str) else None
-        if path is not None and (key == "data" or path.is_file()):
+        if path is not None and (key in ("data", "guidelines") or path.is_file()):
             whole[key] = str(path.resolve())
     return whole
 
@@ -93,10 +94,6 @@ def taskset_for_customer(env: str, pairs: Sequence[str], allow_code: bool) -> Ta
         return make_taskset(env, {**options, "customer": "model"}, allow_code)
     except InputError:
         return taskset
-
-
-def taskset_of(env: str, pairs: Sequence[str], allow_code: bool) -> Taskset:
-    return make_taskset(env, options_of(pairs), allow_code)
 
 
 def expert_of(taskset: Taskset) -> Expert:
@@ -151,9 +148,13 @@ def habits_of(expert: Expert, weights: HabitWeights, name: str) -> Chosen:
 
 
 def endpoint_of(
-    spec: str, tool_calls: str = "native", prices: tuple[float, float] = (0.0, 0.0), key_env: str = KEY_ENV
+    spec: str,
+    tool_calls: str = "native",
+    prices: tuple[float, float] = (0.0, 0.0),
+    key_env: str = KEY_ENV,
+    **patience: Any,
 ) -> ChatEndpoint:
-    """An endpoint from `URL` or `URL#MODEL`.
+    """An endpoint from `URL` or `URL#MODEL`; `patience` goes to `ChatEndpoint` as it is.
 
     Its key, if it needs one, is in a variable of Banty's own: a key meant for one service is never sent to whatever
     URL was typed.
@@ -165,18 +166,8 @@ def endpoint_of(
         api_key_env=key_env,
         price_per_million=prices,
         tool_calls=cast(ToolCalls, tool_calls),  # which the endpoint checks
+        **patience,
     )
-
-
-def roles_of(taskset: Taskset, user: str) -> Mapping[str, Policy]:
-    """The policies placed in roles. Raises InputError when nobody would ask for the one that was given."""
-    if not user:
-        return {}
-    if "user" not in taskset.roles:
-        raise InputError(
-            f"{taskset.env} as chosen plays its own user and asks for none; add --option customer=model to use --user"
-        )
-    return {"user": endpoint_of(user, key_env=USER_KEY_ENV)}
 
 
 def _rate(spec: str) -> float:

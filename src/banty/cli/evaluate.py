@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from banty.cli.choices import Chosen
 from banty.cli.local import ENGINE_FILE, machine_of, note_pace
 from banty.cli.progress import Meter
 from banty.cli.running import run_async
+from banty.cli.users import User
 from banty.errors import BantyError, InputError
 from banty.evals import Card, EvalPlan, evaluate, latest_roots, make_card, num_done, run_baselines
 from banty.perf import PhaseMeter
@@ -18,6 +20,8 @@ from banty.records import Rollout, Taskset
 from banty.rollout import Cast, Store, waited_s
 from banty.runs import read_metrics
 from banty.runs.folder import RunFolder, manifest, write_json
+
+USER_FILE = "user.json"
 
 
 class NothingScored(BantyError):
@@ -37,13 +41,20 @@ def run_eval(
     kept: str = "",
     quiet: bool = False,
     title: str = "",
+    user: User | None = None,
+    out: Path | None = None,
 ) -> Card:
-    """Evaluate into `folder`: rollouts in shards, then `card.json`. Raises InputError for a folder that is taken."""
-    identity = identity_of(plan, taskset, chosen, cast)
-    claim(folder, {"kind": "eval", "options": dict(options), **identity}, resume)
-    if chosen.engine:
-        write_json(folder / ENGINE_FILE, chosen.engine)
-    kept = kept or f"finished episodes are kept; go on with the same command and --out {folder} --resume"
+    """Evaluate into `folder`: rollouts in shards, then `card.json`. `out` is what a person names to go on, if another.
+
+    Raises InputError for a folder that is taken, and NothingScored, with the card written, where no episode was scored.
+    """
+    identity = identity_of(plan, taskset, chosen, cast, user)
+    claim(folder, recipe_of(identity, options), resume)
+    engine = chosen.engine or (user.engine if user else {})
+    if engine:
+        write_json(folder / ENGINE_FILE, engine)
+    go_on = f"--out {out or folder} --resume"
+    kept = kept or f"finished episodes are kept; go on with the same command and {go_on}"
     used = PhaseMeter((chosen.policy,), machine_of(folder))
     started = time.perf_counter()
     succeeded = scored = 0
@@ -61,21 +72,25 @@ def run_eval(
             meter.advance(f"success {succeeded / scored:.2f}" if scored else "", done)
 
         work = evaluate(plan, taskset, cast, store, on_finished, finished)
-        rollouts = run_async(work, kept)
+        try:
+            rollouts = run_async(work, kept)
+        finally:
+            notes = _note_user(folder, user)
     wall_s = time.perf_counter() - started
     _note_phases(folder, used, [one for one in rollouts if one is not finished.get(one.rollout_id)], wall_s)
-    if chosen.engine:
-        note_pace(folder, chosen.policy, "the evaluation")
+    if engine:
+        for policy in (chosen.policy, user.policy.policy if user and user.policy else None):
+            note_pace(folder, policy, "the evaluation")
     played = run_async(run_baselines(plan, taskset), kept) if baselines else {}
     expert = taskset.expert()
     words = {point: options[1] for point, options in expert.points.items()} if expert else {}
-    card = make_card(identity, rollouts, played, wall_s, chosen.decode, taskset.habits(), words)
+    card = make_card(identity, rollouts, played, wall_s, chosen.decode, taskset.habits(), words, notes)
     write_json(folder / "card.json", card.data)
     if not any(rollout.scored for rollout in rollouts):
         first = rollouts[0]
         raise NothingScored(
             f"none of {len(rollouts)} episodes could be scored; the first is {first.status} ({first.cause}: "
-            f"{first.detail}). Mend that and add --out {folder} --resume"
+            f"{first.detail}). Mend that and add {go_on}"
         )
     return card
 
@@ -91,8 +106,35 @@ def _note_phases(folder: Path, used: PhaseMeter, played: Sequence[Rollout], wall
     log.write(num_done, {"rollout/episodes": len(played), **used.metrics(seconds)})
 
 
-def identity_of(plan: EvalPlan, taskset: Taskset, chosen: Chosen, cast: Cast) -> dict[str, Any]:
-    return plan.identity(taskset, chosen.policy.name, cast.roles, details=chosen.details, role_params=cast.role_params)
+def _note_user(folder: Path, user: User | None) -> dict[str, Any]:
+    """What the simulated user's answers showed, in this sitting and those before; kept in the folder."""
+    told = user.notes() if user else {}
+    if not told:
+        return {}
+    file = folder / USER_FILE
+    before = RunFolder.open(folder).read_json(USER_FILE) if file.is_file() else {}
+    again = Counter(before.get("asked_again", {})) + Counter(told["asked_again"])
+    notes = {"served": sorted({*before.get("served", ()), *told["served"]}), "asked_again": dict(again)}
+    write_json(file, notes)
+    return notes
+
+
+def identity_of(
+    plan: EvalPlan, taskset: Taskset, chosen: Chosen, cast: Cast, user: User | None = None
+) -> dict[str, Any]:
+    return plan.identity(
+        taskset,
+        chosen.policy.name,
+        cast.roles,
+        details=chosen.details,
+        role_params=cast.role_params,
+        role_details=user.role_details if user else None,
+    )
+
+
+def recipe_of(identity: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """What an evaluation's folder says it holds."""
+    return {"kind": "eval", "options": dict(options), **identity}
 
 
 def claim(folder: Path, wanted: Mapping[str, Any], resume: bool) -> None:
@@ -109,10 +151,12 @@ def claim(folder: Path, wanted: Mapping[str, Any], resume: bool) -> None:
         )
 
 
-def eval_plan_json(plan: EvalPlan, taskset: Taskset, chosen: Chosen, cast: Cast) -> dict[str, object]:
+def eval_plan_json(
+    plan: EvalPlan, taskset: Taskset, chosen: Chosen, cast: Cast, user: User | None = None
+) -> dict[str, object]:
     """What `--dry-run` prints: the evaluation's identity and size."""
     return {
-        **identity_of(plan, taskset, chosen, cast),
+        **identity_of(plan, taskset, chosen, cast, user),
         "num_episodes": plan.num_episodes(taskset),
         "manifest": manifest(),
     }

@@ -105,6 +105,11 @@ def machine_of(folder: Path) -> Machine | None:
         return None
 
 
+def begun_in(out: Path) -> Path:
+    """The evaluation folder whose engine an evaluation into `out` goes on with: `out`, or a user's in it."""
+    return next((file.parent for file in sorted(out.glob(f"user-*/{ENGINE_FILE}"))), out)
+
+
 def engine_of(model: LanguageModel) -> Mapping[str, str]:
     return {"dtype": str(model.dtype).removeprefix("torch."), "device": str(model.device)}
 

@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 from banty.cli.plain import plain
-from banty.evals import GRADERS, Card, CardComparison
+from banty.evals import GRADERS, Card, CardComparison, user_of_card, user_words
 from banty.evals.audit import Standing
 from banty.records import Message, Rollout, ToolCall, Turn
 from banty.sweeps import SweepTable
@@ -58,7 +58,8 @@ def show_card(console: Console, card: Card) -> None:
         ),
         ("calls that erred", number(data["behaviour"]["call_error_share"])),
         *_graders(data),
-        ("grader, user", f"{identity['provenance'].get('grader', '-')}, {_user(identity)}"),
+        ("grader, user", f"{identity['provenance'].get('grader', '-')}, {user_words(user_of_card(data))}"),
+        *_simulator(data.get("simulator") or {}),
         ("temperature, seed", f"{identity['params']['temperature']:g}, {identity['seed']}"),
         ("tasks", f"{len(data['tasks'])} x {identity['num_trials']}, sha256 {identity['tasks_sha256'][:12]}"),
         ("cost", _cost(data["cost"])),
@@ -97,9 +98,18 @@ def _cost(cost: Mapping[str, Any]) -> str:
     return f"{usd}, {cost['prompt_tokens']} prompt and {cost['sampled_tokens']} sampled tokens, {cost['wall_s']:.1f} s"
 
 
-def _user(identity: Mapping[str, Any]) -> str:
-    kind, version = identity["provenance"].get("user", "-"), identity["provenance"].get("user_version", "")
-    return " ".join(str(part) for part in (kind, version, identity["roles"].get("user", "")) if part != "")
+def _simulator(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A row for what simulated users did wrong, if anything, with the first example of each."""
+    first = {(example["kind"], example["excluded"]): example for example in reversed(found.get("examples", ()))}
+    rows = []
+    for excluded, name in ((True, "faults"), (False, "suspicions")):
+        counts = found.get(name) or {}
+        examples = [first[kind, excluded] for kind in counts if (kind, excluded) in first]
+        if counts:
+            told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+            shown = "".join(f"\n{example['rollout_id']}: {example['told']}" for example in examples)
+            rows.append((f"user {name} ({'excluded' if excluded else 'counted only'})", told + shown))
+    return rows
 
 
 def _missing_ks(data: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -43,6 +43,11 @@ class Tasks:
     def provenance(self) -> Mapping[str, JSON]:
         return {}
 
+    @property
+    def pinned(self) -> Mapping[str, JSON]:
+        """The provenance that decides what tasks ask and how they are scored: the part that is in their fingerprint."""
+        return self.provenance
+
     def make(self, split: str, index: int, rng: np.random.Generator) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must make its tasks' data: def make(self, split, index, rng)")
 
@@ -93,7 +98,7 @@ class Tasks:
         wanted = self.splits[split] if num_tasks is None else min(num_tasks, self.splits[split])
         tasks = [self.describe(self.task(split, index, seed).data) for index in range(wanted)]
         try:
-            return sha256_json({"env": self.env, "provenance": dict(self.provenance), "tasks": tasks})
+            return sha256_json({"env": self.env, "provenance": dict(self.pinned), "tasks": tasks})
         except TypeError as error:
             raise InputError(
                 f"the data of {self.env} is not JSON ({error}); give {type(self).__name__} a describe(self, data)"

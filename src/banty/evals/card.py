@@ -11,6 +11,7 @@ from typing import Any
 
 from banty.errors import InputError
 from banty.evals.graders import grader_table
+from banty.evals.users import simulator_report, user_of
 from banty.records import JSON, Habit, Rollout
 from banty.runs.folder import manifest
 from banty.stats import (
@@ -56,11 +57,12 @@ def make_card(
     decode: Decode | None = None,
     habits: Mapping[str, Habit] | None = None,
     words: Mapping[str, str] | None = None,
+    user_notes: Mapping[str, Any] | None = None,
 ) -> Card:
     """The card of an evaluation's root rollouts.
 
     `habits` are looked for in each episode; where `decode` reads a habit policy's own decisions out of token ids, those
-    are counted instead. `words` say what a lapse at a decision is.
+    are counted instead. `words` say what a lapse at a decision is, `user_notes` what `user_of` takes.
     """
     by_task: dict[str, list[Rollout]] = {}
     for rollout in rollouts:
@@ -74,6 +76,8 @@ def make_card(
     data: dict[str, Any] = {
         "format": FORMAT,
         "identity": dict(identity),
+        "user": user_of(identity, user_notes),
+        "simulator": simulator_report(rollouts),
         "success": _interval_json(clustered_interval(successes, method="wilson")),
         "pass_at": {str(k): _interval_json(_over_tasks(pass_at_k(successes, k))) for k in range(1, most + 1)},
         "pass_hat": {str(k): _interval_json(_over_tasks(pass_hat_k(successes, k))) for k in range(1, most + 1)},

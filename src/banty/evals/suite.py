@@ -71,11 +71,14 @@ class EvalPlan:
         *,
         details: Mapping[str, JSON] | None = None,
         role_params: Mapping[str, SamplingParams] | None = None,
+        role_details: Mapping[str, Mapping[str, JSON]] | None = None,
     ) -> dict[str, JSON]:
         """What has to be equal for finished episodes to be part of the same evaluation.
 
-        `details` tells policies of one name apart: the hash of their weights, how an endpoint is asked.
+        `details` tells policies of one name apart: the hash of their weights, how an endpoint is asked; `role_details`
+        does so for those in roles.
         """
+        told = {"role_details": {role: dict(found) for role, found in role_details.items()}} if role_details else {}
         return {
             "env": taskset.env,
             "split": self.split,
@@ -86,6 +89,7 @@ class EvalPlan:
             "policy_details": dict(details or {}),
             "roles": {role: policy.name for role, policy in (roles or {}).items()},
             "role_params": {role: dataclasses.asdict(params) for role, params in (role_params or {}).items()},
+            **told,
             "params": dataclasses.asdict(self.params),
             "limits": dataclasses.asdict(self.limits),
             "tasks_sha256": taskset.fingerprint(self.split, self.num_tasks, self.seed),

@@ -23,7 +23,13 @@ ToolsIn = Literal["prompt", "template"]
 
 _NOT_EXTRA = ("model", "messages", "tools", "n", "stream")
 _OUTGROWN = re.compile(r"maximum context|context[ _](length|window)|prompt is too long|too many (input )?tokens", re.I)
+_MOST_LOST = 2
+_MOST_SERVED = 10
 _log = logging.getLogger(__name__)
+
+
+class LostAnswer(PolicyFault):
+    """A server answered without an answer in it: no choice, no message, or neither text nor call."""
 
 
 class ChatEndpoint:
@@ -38,7 +44,8 @@ class ChatEndpoint:
     own chat template (the tools are sent with `tool_choice` none: make sure that the server shows them all the same, as
     vLLM does). With `check="names"` values are the environment's to judge; with `schema` a wrong one is a fault.
 
-    `timeout_s` bounds one request; what is tried again, and how often, says `JsonService.request`. `price_per_million`
+    `timeout_s` bounds one request; what is tried again, and how often, says `JsonService.request`; an answer that was
+    lost on the way is asked for up to twice more. `served` are the names servers gave their models. `price_per_million`
     is dollars for prompt and sampled tokens. `extra` goes into the request as it is: a value replaces what Banty would
     send, None leaves that out (`{"max_tokens": None, "max_completion_tokens": 2000}`).
 
@@ -58,6 +65,7 @@ class ChatEndpoint:
         check: Check = "names",
         timeout_s: float = 110.0,
         max_retries: int = 4,
+        timeout_tries: int = 1,
         price_per_million: tuple[float, float] = (0.0, 0.0),
         extra: Mapping[str, JSON] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -68,32 +76,52 @@ class ChatEndpoint:
         if taken := [name for name in _NOT_EXTRA if name in (extra or {})]:
             raise InputError(f"extra cannot set {taken[0]!r}: the policy sets it for each request")
         self._service = JsonService(
-            url, api_key_env=api_key_env, timeout_s=timeout_s, max_retries=max_retries, transport=transport
+            url,
+            api_key_env=api_key_env,
+            timeout_s=timeout_s,
+            max_retries=max_retries,
+            timeout_tries=timeout_tries,
+            transport=transport,
         )
+        self._most_lost = min(max_retries, _MOST_LOST)
+        self.served: set[str] = set()
         self._format: Format | None = None if tool_calls == "native" else tool_calls
         self._tools_in = tools_in
         self._check = check
         self._prices = price_per_million
         self._extra = dict(extra or {})
         self._missed_usage = False
-        self._model = model or self._only_model()
+        self.model = model or self._only_model()
 
     def __repr__(self) -> str:
-        return f"ChatEndpoint({self._service.base!r}, model={self._model!r}, tool_calls={self._format or 'native'!r})"
+        return f"ChatEndpoint({self._service.base!r}, model={self.model!r}, tool_calls={self._format or 'native'!r})"
 
     @property
     def name(self) -> str:
-        return f"{self._model}@{self._service.host}"
+        return f"{self.model}@{self.host}"
+
+    @property
+    def host(self) -> str:
+        return self._service.host
 
     async def sample(self, request: SampleRequest) -> Completion:
+        for lost in range(self._most_lost + 1):
+            try:
+                return self._completion(await self._answer(request), request)
+            except LostAnswer as fault:
+                if lost == self._most_lost:
+                    raise
+                _log.info("asking again: %s", fault)
+        raise AssertionError("the last try returns or raises")
+
+    async def _answer(self, request: SampleRequest) -> Mapping[str, Any]:
         try:
-            answer = await self._service.request("POST", "/chat/completions", self._body(request), request.session)
+            return await self._service.request("POST", "/chat/completions", self._body(request), request.session)
         except PolicyFault as fault:
             # A conversation that has outgrown the model is the agent's doing: a cap it ran into, not an outage.
             if _OUTGROWN.search(str(fault)):
                 raise BudgetExhausted("tokens", str(fault)) from fault
             raise
-        return self._completion(answer, request)
 
     async def release(self, session: str) -> None:
         await self._service.release(session)
@@ -103,7 +131,7 @@ class ChatEndpoint:
         await self._service.aclose()
 
     def _body(self, request: SampleRequest) -> dict[str, JSON]:
-        body: dict[str, JSON] = {"model": self._model, **_params(request.params)}
+        body: dict[str, JSON] = {"model": self.model, **_params(request.params)}
         if self._format is not None and self._tools_in == "prompt":
             body["messages"] = messages_as_text(request.messages, request.tools, self._format)
         else:
@@ -116,13 +144,15 @@ class ChatEndpoint:
 
     def _completion(self, answer: Mapping[str, Any], request: SampleRequest) -> Completion:
         base = self._service.base
+        if isinstance(served := answer.get("model"), str) and len(self.served) < _MOST_SERVED:
+            self.served.add(self._service.public(served))
         choices = answer.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-            raise PolicyFault(f"{base} answered without choices: {self._service.public(json.dumps(answer))}")
+            raise LostAnswer(f"{base} answered without choices: {self._service.public(json.dumps(answer))}")
         said, reason = choices[0].get("message"), choices[0].get("finish_reason")
         if not isinstance(said, dict):
             shown = self._service.public(json.dumps(choices[0]))
-            raise PolicyFault(f"{base} answered a choice without a message: {shown}")
+            raise LostAnswer(f"{base} answered a choice without a message: {shown}")
         cut = reason == "length"
         message = message_from_openai(
             said,
@@ -135,7 +165,7 @@ class ChatEndpoint:
         # To say nothing and stop, or to be cut off before the first word, is the policy's own doing and counts; an
         # answer that something on the way took away is not.
         if not (message.content.strip() or message.calls or message.faults or reason in ("stop", "length", None)):
-            raise PolicyFault(f"{base} answered with neither text nor a call (finish_reason {reason!r})")
+            raise LostAnswer(f"{base} answered with neither text nor a call (finish_reason {reason!r})")
         prompt, sampled = self._usage(answer.get("usage"))
         return Completion(
             message=message,

@@ -40,16 +40,19 @@ class JsonService:
         api_key_env: str,
         timeout_s: float,
         max_retries: int,
+        timeout_tries: int = 1,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", api_key_env):
             raise InputError("api_key_env takes the name of an environment variable, such as BANTY_API_KEY, not a key")
-        if timeout_s <= 0 or max_retries < 0:
-            raise InputError(f"timeout_s is {timeout_s} and max_retries {max_retries}; they cannot be that low")
+        if timeout_s <= 0 or max_retries < 0 or timeout_tries < 1:
+            given = f"timeout_s is {timeout_s}, max_retries {max_retries} and timeout_tries {timeout_tries}"
+            raise InputError(f"{given}; they cannot be that low")
         self.base, self.host = _read_url(url, api_key_env)
         self._api_key_env = api_key_env
         self._timeout_s = timeout_s
         self._max_retries = max_retries
+        self._timeout_tries = timeout_tries
         self._transport = transport
         self._connections: WeakKeyDictionary[asyncio.AbstractEventLoop, _Connection] = WeakKeyDictionary()
 
@@ -64,7 +67,8 @@ class JsonService:
         """The object the server answers. Raises PolicyFault, in one sentence, once trying again does not help.
 
         408, 409, 429, 5xx and broken connections are tried again after doubling delays, or after as long as the server
-        asks for; a request that was sent and not answered in time is not: the server may still be at work on it.
+        asks for. A request that was sent and not answered in time is tried `timeout_tries` times in all, once unless
+        said otherwise: the server may still be at work on it.
         """
         connection = self._connection()
         if session:
@@ -99,7 +103,7 @@ class JsonService:
     async def _tried(
         self, client: httpx.AsyncClient, method: str, url: str, body: Mapping[str, JSON] | None, retries: int
     ) -> dict[str, Any]:
-        trouble, delay_s = "", 0.0
+        trouble, delay_s, timeouts = "", 0.0, 0
         for attempt in range(retries + 1):
             if attempt:
                 await asyncio.sleep(delay_s)
@@ -108,7 +112,12 @@ class JsonService:
                 async with asyncio.timeout(self._timeout_s):
                     reply = await self._exchange(client, method, url, body)
             except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout):
-                raise PolicyFault(f"{url} gave no answer within {self._timeout_s:g} s; raise timeout_s") from None
+                timeouts += 1
+                trouble = f"no answer within {self._timeout_s:g} s"
+                if timeouts < self._timeout_tries:
+                    continue
+                times = f", {timeouts} times" if timeouts > 1 else ""
+                raise PolicyFault(f"{url} gave {trouble}{times}; raise timeout_s") from None
             except (httpx.TransportError, httpx.DecodingError) as error:
                 trouble = self.public(f"{type(error).__name__}: {error}".rstrip(": "))
                 continue

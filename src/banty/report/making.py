@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from banty.evals import Card
+from banty.evals import Card, user_of_card, user_words
 from banty.report.results import Sheet, cards_of
 from banty.report.source import Source
 from banty.report.wording import MISSING, count, dollars, finite, number, seconds, table
@@ -127,16 +127,14 @@ def limits_of(source: Source) -> list[str]:
 def _identity(card: Card) -> Pairs:
     identity = card.data["identity"]
     provenance, params = table(identity.get("provenance")), table(identity.get("params"))
-    user = " ".join(str(provenance[name]) for name in ("user", "user_version") if name in provenance)
-    role = table(identity.get("roles")).get("user")
-    others = {name: value for name, value in provenance.items() if name not in ("grader", "user", "user_version")}
+    others = {name: value for name, value in provenance.items() if name != "grader" and not name.startswith("user")}
     temperature = finite(params.get("temperature"))
     tasks = f"{len(card.data['tasks'])} of {identity['env']} {identity['split']}, seed {identity['seed']}"
     return [
         ("tasks", f"{tasks}, {count(identity.get('num_trials'))} trials each"),
         ("sha256 of the tasks", str(identity["tasks_sha256"])),
         ("grader", str(provenance.get("grader", MISSING))),
-        ("user", f"{user or MISSING}{f', played by {role}' if role else ''}"),
+        ("user", user_words(user_of_card(card.data))),
         *((name, str(value)) for name, value in others.items()),
         ("temperature", number(temperature, 2)),
         ("weights", str(table(identity.get("policy_details")).get("weights_sha256") or MISSING)),

@@ -12,18 +12,18 @@ import pytest
 from tests.envs.airline.players import DONE, READ, SHALL_I, FakeHost, drawn, handmade, one, request, requests_of
 
 from banty.envs.airline.customers import (
-    GUIDELINES,
     CustomerReply,
-    ModelCustomer,
     ScriptedCustomer,
     SilentCustomer,
     describe,
     is_yes,
 )
 from banty.envs.airline.data import AirlineWorld
+from banty.envs.airline.guidelines import GUIDELINES
 from banty.envs.airline.phrases import PHRASES, SPLITS
 from banty.envs.airline.scenario import Request, Scenario, Slot
 from banty.envs.airline.tasks import GeneratedTasks
+from banty.envs.usercheck import MOST_REPEATS
 from banty.errors import InputError
 from banty.policies.scripted import FunctionPolicy, ScriptedPolicy
 from banty.records import Message, Policy, Rollout, ToolCall, take
@@ -281,15 +281,15 @@ def test_a_user_who_leaves_the_role_is_a_simulators_fault(
 def test_a_user_who_says_the_same_for_ever_is_a_simulators_fault(small_world: AirlineWorld) -> None:
     rollout = with_user(small_world, FunctionPolicy(lambda asked: "I want to cancel."), *map(str, range(20)))
     assert (rollout.status, rollout.cause) == ("errored", "simulator")
-    assert len(rollout.agent_turns) == ModelCustomer.max_repeats
+    assert len(rollout.agent_turns) == MOST_REPEATS
 
 
 def test_a_user_who_parrots_the_agent_is_a_simulators_fault(small_world: AirlineWorld) -> None:
-    parrot = FunctionPolicy(lambda asked: asked.messages[-1].content)
+    parrot = FunctionPolicy(lambda asked: "Hello." if len(asked.messages) == 2 else asked.messages[-1].content)
     rollout = with_user(small_world, parrot, *(f"Question {number}?" for number in range(20)))
     assert (rollout.status, rollout.cause) == ("errored", "simulator")
     assert "repeats" in rollout.detail
-    assert len(rollout.agent_turns) == ModelCustomer.max_repeats - 1  # the greeting was parroted too
+    assert len(rollout.agent_turns) == MOST_REPEATS
 
 
 def test_saying_yes_again_is_no_parroting(small_world: AirlineWorld) -> None:

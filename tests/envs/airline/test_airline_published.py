@@ -117,7 +117,7 @@ def test_a_database_by_its_file_and_by_the_benchmarks_own_variable(
     monkeypatch.setenv("TAU2_DATA_DIR", str(folder))
     assert PublishedTasks().provenance == whole.provenance
     monkeypatch.delenv("TAU2_DATA_DIR")
-    with pytest.raises(InputError, match=r"Give data=FOLDER .*or set TAU2_DATA_DIR"):
+    with pytest.raises(InputError, match=r"give data=FOLDER .*or set TAU2_DATA_DIR"):
         PublishedTasks()
 
 

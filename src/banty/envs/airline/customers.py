@@ -8,19 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from banty.envs.airline.phrases import say, templates
 from banty.envs.airline.scenario import Request, Scenario, Slot
+from banty.envs.usercheck import Ending, check_answer, ending_of
 from banty.errors import SimulatorFault
 from banty.records import Host, Message
-
-Ending = Literal["", "stop", "transfer", "out_of_scope"]
-STOP_WORDS: Mapping[str, Ending] = {
-    "###STOP###": "stop",
-    "###TRANSFER###": "transfer",
-    "###OUT-OF-SCOPE###": "out_of_scope",
-}
 
 
 class CustomerReply(NamedTuple):
@@ -240,50 +234,24 @@ class ModelCustomer:
     """A customer played by whatever policy the run placed in the role `user`.
 
     The policy sees the guidelines and its scenario, the conversation with sides swapped, and none of the agent's tool
-    calls. Silence, tool calls, endless text and parroting are faults of the simulator, never of the agent.
+    calls. What it does wrong for sure (`envs.usercheck`) is the simulator's fault, never the agent's.
     """
-
-    max_characters = 4000
-    max_repeats = 3
 
     def __init__(self, guidelines: str, scenario: str) -> None:
         system = f"{guidelines.strip()}\n\n<scenario>\n{scenario.strip()}\n</scenario>"
         self._messages = [Message("system", system)]
-        self._repeats = 0
 
     async def open(self, host: Host) -> str:
-        reply = await self.reply("Hi! How can I help you today?", False, host)
-        if reply.ending:
-            raise SimulatorFault(f"the simulated user ended the conversation in its first message: {reply.text!r}")
-        return reply.text
+        return (await self.reply("Hi! How can I help you today?", False, host)).text
 
     async def reply(self, text: str, transferred: bool, host: Host) -> CustomerReply:
         self._messages.append(Message("user", text))
         answer = await host.ask("user", self._messages)
-        self._check(answer)
+        for found in check_answer(self._messages, answer):
+            if found.sure:
+                raise SimulatorFault(found.told)
         self._messages.append(Message("assistant", answer.content))
-        for word, ending in STOP_WORDS.items():
-            if word in answer.content:
-                return CustomerReply(answer.content, ending)
-        return CustomerReply(answer.content)
-
-    def _check(self, answer: Message) -> None:
-        content = answer.content.strip()
-        if answer.calls or answer.faults:
-            raise SimulatorFault("the simulated user made a tool call; it has no tools")
-        if not content:
-            raise SimulatorFault("the simulated user said nothing")
-        if len(content) > self.max_characters:
-            raise SimulatorFault(f"the simulated user wrote {len(content)} characters; {self.max_characters} at most")
-        mine = [message.content.strip() for message in self._messages if message.role == "assistant"]
-        heard = self._messages[-1].content.strip()
-        told = [message.content.strip() for message in self._messages if message.role == "user"]
-        # The same answer to the same words is what a person would give; going in circles is then the agent's doing.
-        new_words = told[-2:-1] != told[-1:]
-        parrots = content == heard or (new_words and mine[-1:] == [content])
-        self._repeats = self._repeats + 1 if parrots else 0
-        if self._repeats >= self.max_repeats:
-            raise SimulatorFault(f"the simulated user only repeats what was said: {content[:80]!r}")
+        return CustomerReply(answer.content, ending_of(answer.content))
 
 
 class SilentCustomer:
@@ -297,14 +265,6 @@ class SilentCustomer:
 
     async def reply(self, text: str, transferred: bool, host: Host) -> CustomerReply:
         return CustomerReply("###TRANSFER###", "transfer") if transferred else CustomerReply("###STOP###", "stop")
-
-
-GUIDELINES = """You are a customer talking to a service agent. Write one short message at a time, as a customer would.
-Stay with your scenario: want what it says, know only what it says, and do not repeat its wording.
-Give information when the agent asks for it, not before, unless the scenario says so.
-Say yes to a proposal only if it is what you want.
-When everything is settled, or refused for good, write ###STOP###. When you are being transferred to a human, write
-###TRANSFER###. When the scenario does not say enough to go on, write ###OUT-OF-SCOPE###."""
 
 
 def describe(scenario: Scenario) -> str:

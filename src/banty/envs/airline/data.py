@@ -204,7 +204,7 @@ def benchmark_data(given: str | Path | None) -> Path:
     found = given or os.environ.get(DATA_VARIABLE)
     if not found:
         raise InputError(
-            f"where is tau2-bench's data? Give data=FOLDER (a checkout, its data folder, or a db.json), or set "
+            "airline/tau2 needs tau2-bench's data; give data=FOLDER (a checkout, its data folder or a db.json), or set "
             f"{DATA_VARIABLE}"
         )
     return Path(found).expanduser()

@@ -12,14 +12,15 @@ import numpy as np
 
 from banty.envs.airline.baselines import airline_baselines, golden_of_task
 from banty.envs.airline.content import customers_in, tables_of, told_text
-from banty.envs.airline.customers import GUIDELINES, Customer, ModelCustomer, SilentCustomer
+from banty.envs.airline.customers import Customer, ModelCustomer, SilentCustomer
 from banty.envs.airline.data import AirlineWorld, airline_folder, benchmark_data, load_world
 from banty.envs.airline.env import AirlineDesk, Preset, preset
 from banty.envs.airline.grade_tau2 import failing_gold
+from banty.envs.airline.guidelines import OWN, guidelines_in, read_guidelines
+from banty.envs.airline.reciting import RecitingCustomer
 from banty.envs.airline.rubric import Gold, Grade
 from banty.envs.airline.tasks import AirlineTasks, CustomerKind
 from banty.envs.airline.tau2tasks import SPLITS_FILE, Tau2Task, Tau2Tasks, load_tasks
-from banty.envs.airline.telling import TELLING_VERSION, TellingCustomer
 from banty.envs.airline.writes import WRITE_TOOLS
 from banty.envs.tasksets import one_of
 from banty.errors import InputError
@@ -40,9 +41,9 @@ class PublishedCase:
 class PublishedTasks(AirlineTasks):
     """The 50 published tasks, or another task file over the same database, with any policy as the customer.
 
-    `customer="model"` needs a policy in the role `user`, `scripted` tells the scenario's own prose without any model,
-    and `silent` serves baselines that do not talk. The agent is shown the folder's own policy text, or that in the file
-    `policy`.
+    `customer="model"` needs a policy in the role `user`, `scripted` reads the instructions out by rule, without any
+    model, and `silent` serves baselines that do not talk. A model that plays the customer gets `guidelines` (a file),
+    else the folder's own, else ours. The agent is shown the folder's own policy text, or that in the file `policy`.
 
     `data` is a checkout of tau2-bench, its data folder, or a `db.json`, and what TAU2_DATA_DIR names if not given;
     `tasks` a task file of tau2-bench, of its verified fork or of tau-bench v1. Tasks whose golden writes fail have no
@@ -51,6 +52,7 @@ class PublishedTasks(AirlineTasks):
     """
 
     env = "airline/tau2"
+    pinned_user = "model"
 
     def __init__(
         self,
@@ -61,8 +63,9 @@ class PublishedTasks(AirlineTasks):
         grade: Grade = "tau2",
         customer: CustomerKind = "model",
         failing_gold: FailingGold = "refuse",
+        guidelines: str | Path | None = None,
     ) -> None:
-        super().__init__(grade, customer)
+        super().__init__(grade, customer, guidelines)
         self._failing_gold: FailingGold = one_of("failing_gold", failing_gold, FailingGold)
         given = benchmark_data(data)
         self._folder = given.parent if given.is_file() else airline_folder(given)
@@ -76,7 +79,8 @@ class PublishedTasks(AirlineTasks):
         shown = preset("full")
         text = shown.policy if self._policy_file is None else self._policy_file.read_text(encoding="utf-8").strip()
         self._shown = Preset(text, shown.greeting, shown.tools, shown.compact, shown.transfer_ends)
-        self._guidelines = _guidelines(self._folder)
+        found = guidelines_in(self._folder)
+        self._guidelines = self._guidelines if guidelines else read_guidelines(found) if found else OWN
 
     @property
     def world(self) -> AirlineWorld:
@@ -104,10 +108,8 @@ class PublishedTasks(AirlineTasks):
     @property
     def provenance(self) -> Mapping[str, JSON]:
         left_out: dict[str, JSON] = {"tasks_left_out": self._left_out} if self._left_out else {}
-        told: dict[str, JSON] = {"user_version": f"telling-{TELLING_VERSION}"} if self._customer == "scripted" else {}
         return {
             **super().provenance,
-            **told,
             "world": self._world.tag,
             "tasks_sha256": self._tasks.sha256,
             "tasks_version": self._tasks.version,
@@ -159,10 +161,10 @@ class PublishedTasks(AirlineTasks):
 
     def _make_customer(self, case: PublishedCase) -> Customer:
         if self._customer == "scripted":
-            return TellingCustomer(case.task.instructions)
+            return RecitingCustomer(case.task.instructions)
         if self._customer == "silent":
             return SilentCustomer(case.scenario)
-        return ModelCustomer(self._guidelines, case.scenario)
+        return ModelCustomer(self._guidelines.text, case.scenario)
 
 
 def _with_right_endings(tasks: Tau2Tasks, world: AirlineWorld, failing: FailingGold) -> Tau2Tasks:
@@ -190,15 +192,6 @@ def _policy_file(folder: Path, given: str | Path | None) -> Path | None:
     if not file.is_file():
         raise InputError(f"policy={given} is no file; give the text that the agent is to follow, such as policy.md")
     return file
-
-
-_GUIDELINE_FILES = ("simulation_guidelines.md", "../../user_simulator/simulation_guidelines.md")
-
-
-def _guidelines(folder: Path) -> str:
-    """The benchmark's own guidelines for its simulated user where the folder has them, else ours."""
-    found = next((folder / name for name in _GUIDELINE_FILES if (folder / name).is_file()), None)
-    return found.read_text() if found else GUIDELINES
 
 
 def _scenario(task: Tau2Task) -> str:

@@ -13,7 +13,6 @@ import numpy as np
 from banty.envs.airline.baselines import airline_baselines, golden_calls, golden_of_scenario
 from banty.envs.airline.content import content_of_scenario, tables_of
 from banty.envs.airline.customers import (
-    GUIDELINES,
     Customer,
     ModelCustomer,
     ScriptedCustomer,
@@ -23,6 +22,7 @@ from banty.envs.airline.customers import (
 from banty.envs.airline.data import AirlineWorld, airline_folder, load_world
 from banty.envs.airline.env import AirlineDesk, preset
 from banty.envs.airline.expert import AIRLINE_EXPERT
+from banty.envs.airline.guidelines import OWN, read_guidelines
 from banty.envs.airline.habits import AIRLINE_HABITS
 from banty.envs.airline.matching import AIRLINE_MATCHING
 from banty.envs.airline.phrases import SPLITS
@@ -32,6 +32,7 @@ from banty.envs.airline.scenario import Request, Scenario
 from banty.envs.airline.tools import AirlineTools
 from banty.envs.airline.worlds import make_small_world, make_world, split_of
 from banty.envs.tasksets import Tasks, one_of
+from banty.envs.usercheck import CHECKS_VERSION
 from banty.errors import InputError
 from banty.records import JSON, Baselines, Env, Expert, Habit, Task, TaskContent, ToolCall, ToolMatching
 
@@ -89,9 +90,15 @@ class GeneratedCase:
 class AirlineTasks(Tasks):
     """What generated and published tasks share: the grader, and who plays the customer."""
 
-    def __init__(self, grade: Grade, customer: CustomerKind) -> None:
+    pinned_user: CustomerKind = "scripted"
+    """The customer that fingerprints are made with, whoever plays: the tasks are the same."""
+
+    def __init__(self, grade: Grade, customer: CustomerKind, guidelines: str | Path | None) -> None:
         self._grade: Grade = one_of("grade", grade, Grade)
         self._customer: CustomerKind = one_of("customer", customer, CustomerKind)
+        if guidelines and customer != "model":
+            raise InputError(f"guidelines are for customer=model; the {customer} customer reads none")
+        self._guidelines = read_guidelines(guidelines) if guidelines else OWN
 
     def habits(self) -> Mapping[str, Habit]:
         return AIRLINE_HABITS
@@ -105,7 +112,16 @@ class AirlineTasks(Tasks):
 
     @property
     def provenance(self) -> Mapping[str, JSON]:
-        return {"grader": self._grade, "user": self._customer, "user_version": GENERATOR_VERSION}
+        plain: dict[str, JSON] = {"grader": self._grade, "user": self._customer, "user_version": GENERATOR_VERSION}
+        if self._customer != "model":
+            return plain
+        told = {"user_guidelines": self._guidelines.name, "user_guidelines_sha256": self._guidelines.sha256}
+        return {**plain, **told, "user_checks": CHECKS_VERSION}
+
+    @property
+    def pinned(self) -> Mapping[str, JSON]:
+        kept = {name: value for name, value in self.provenance.items() if not name.startswith("user")}
+        return {**kept, "user": self.pinned_user, "user_version": GENERATOR_VERSION}
 
 
 class GeneratedTasks(AirlineTasks):
@@ -113,7 +129,8 @@ class GeneratedTasks(AirlineTasks):
 
     `mini` gives each task a small world of its own; `full` shares one world: a generated one, or the published
     database in `data`. Splits are disjoint by customer, by reservation and by paraphrase template; with
-    `phrasing="train"` held-out customers speak in the training templates instead of their own.
+    `phrasing="train"` held-out customers speak in the training templates instead of their own. `guidelines` is a file
+    for a model that plays the customer, in place of our text.
     """
 
     def __init__(
@@ -124,13 +141,14 @@ class GeneratedTasks(AirlineTasks):
         grade: Grade = "semantic",
         customer: CustomerKind = "scripted",
         phrasing: Phrasing = "own",
+        guidelines: str | Path | None = None,
     ) -> None:
         if size == "mini" and data is not None:
             raise InputError("airline/mini makes a small world for each task and takes no data; use airline/full")
         self._size = size
         self.env = f"airline/{size}"
         self.splits = _SIZES[size]
-        super().__init__(grade, customer)
+        super().__init__(grade, customer, guidelines)
         self._phrasing = one_of("phrasing", phrasing, Phrasing)
         self._data = airline_folder(data) if data is not None else None
 
@@ -180,7 +198,7 @@ class GeneratedTasks(AirlineTasks):
 
     def _make_customer(self, scenario: Scenario) -> Customer:
         if self._customer == "model":
-            return ModelCustomer(GUIDELINES, describe(scenario))
+            return ModelCustomer(self._guidelines.text, describe(scenario))
         if self._customer == "silent":
             return SilentCustomer(describe(scenario))
         return ScriptedCustomer(scenario)

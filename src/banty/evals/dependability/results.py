@@ -15,6 +15,7 @@ from typing import Any
 from banty.errors import InputError, StoreError
 from banty.evals.card import Card, read_card
 from banty.evals.suite import latest_roots
+from banty.evals.users import user_of_card
 from banty.records import Rollout
 from banty.rollout import Store
 
@@ -128,14 +129,11 @@ def users_of(results: Sequence[Result]) -> tuple[User, ...]:
 
 
 def _user_of(result: Result) -> tuple[str, str, float | None]:
-    identity, provenance = result.identity, _table(result.identity.get("provenance"))
-    params = _table(_table(identity.get("role_params")).get("user"))
-    played_by = _table(identity.get("roles")).get("user")
-    name = result.user.get("name") or played_by or provenance.get("user") or "no user named"
-    version = result.user.get("version") or provenance.get("user_version", "")
-    temperature = result.user.get("temperature", params.get("temperature"))
-    known = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
-    return str(name), str(version), float(temperature) if known else None
+    told = {**user_of_card(result.card.data), **result.user}
+    temperature = told.get("temperature")
+    if not isinstance(temperature, (int, float)) or isinstance(temperature, bool):
+        temperature = None
+    return str(told.get("name")), str(told.get("version") or ""), None if temperature is None else float(temperature)
 
 
 def _users(folder: Path) -> list[tuple[Path, Mapping[str, Any]]]:
