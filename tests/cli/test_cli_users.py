@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from tests.cli.test_cli_models import banty, did, read
 from tests.policies.test_policies_endpoint import call, choice, serving
+from tests.published_data import PLACE
 from tests.tiny import tiny_folder
 
 from banty.rollout import stored_rollouts
 
-DATA = Path("/work/shared/tau2_airline")
 SMALL = ("--tasks", "6", "--trials", "2", "--no-baselines")
 
 
@@ -267,9 +267,9 @@ def test_wrong_users_get_one_sentence_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="the benchmark's data is not here")
+@pytest.mark.skipif(not PLACE.is_dir(), reason="the benchmark's data is not here")
 def test_the_published_tasks_are_played_by_the_benchmarks_own_guidelines(desk: Desk, tmp_path: Path) -> None:
-    words = ("eval", "do-nothing", "--env", "airline/tau2", "-o", f"data={DATA}", "--tasks", "3", "--trials", "1")
+    words = ("eval", "do-nothing", "--env", "airline/tau2", "-o", f"data={PLACE}", "--tasks", "3", "--trials", "1")
     did(*words, "--no-baselines", *desk.users("good"), "--out", "out")
     user = read(tmp_path / "out" / "card.json")["user"]
     assert user["guidelines"] == "simulation_guidelines.md"

@@ -12,7 +12,6 @@ import numpy as np
 from banty.evals.audit import AuditedTask, TaskSet
 from banty.records import TaskContent, ToolCall, generator
 
-SHARED = Path("/work/shared/tau2_airline")
 VOCABULARY = [f"{a}{b}{c}" for a in "bdfgklmn" for b in "aeiou" for c in ("ra", "ti", "so", "ne", "lu")]
 
 

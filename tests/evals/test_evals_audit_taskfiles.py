@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests.evals.audited import SHARED, cancel, published_pair, tau2_task
+from tests.evals.audited import cancel, published_pair, tau2_task
+from tests.published_data import PLACE
 
 from banty.errors import InputError
 from banty.evals.audit import Audit, Opening, TaskSet, audit, open_tasks
 from banty.records import ToolCall
 
-needs_tau2 = pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs tau2-bench's airline data in {SHARED}")
+needs_tau2 = pytest.mark.skipif(not PLACE.is_dir(), reason=f"needs tau2-bench's airline data in {PLACE}")
 
 
 def opened(spec: object, side: str = "test") -> TaskSet:
@@ -153,7 +154,7 @@ def test_users_own_calls_and_reads_are_no_golden_writes(tmp_path: Path) -> None:
 
 @needs_tau2
 def test_the_verified_fork_is_the_same_benchmark() -> None:
-    result = audit(opened(SHARED / "tasks_amazon_verified.json", "train"), opened(SHARED / "tasks.json"))
+    result = audit(opened(PLACE / "tasks_amazon_verified.json", "train"), opened(PLACE / "tasks.json"))
     found = {one.measure: one for one in result.findings}
     assert not result.allowed
     assert (found["customers"].count, found["text"].count) == (50, 50)
@@ -164,7 +165,7 @@ def test_the_verified_fork_is_the_same_benchmark() -> None:
 
 @needs_tau2
 def test_tau2s_own_split_has_near_copies_on_both_sides() -> None:
-    result = audit(opened(f"{SHARED}:train", "train"), opened(f"{SHARED}:test"))
+    result = audit(opened(f"{PLACE}:train", "train"), opened(f"{PLACE}:test"))
     found = {one.measure: one for one in result.findings}
     assert (len(result.train.tasks), len(result.test.tasks)) == (30, 20)
     assert found["tasks"].level == "none"
@@ -177,10 +178,10 @@ def test_tau2s_own_split_has_near_copies_on_both_sides() -> None:
 
 @needs_tau2
 def test_one_split_of_two_task_files_is_not_one_split() -> None:
-    options = {"data": str(SHARED), "customer": "silent"}
+    options = {"data": str(PLACE), "customer": "silent"}
     fork = open_tasks(
         "airline/tau2:base",
-        Opening(default_split="train", options={**options, "tasks": str(SHARED / "tasks_amazon_verified.json")}),
+        Opening(default_split="train", options={**options, "tasks": str(PLACE / "tasks_amazon_verified.json")}),
     )
     ours = open_tasks("airline/tau2:base", Opening(default_split="test", options=options))
     result = audit(fork, ours)
@@ -191,8 +192,8 @@ def test_one_split_of_two_task_files_is_not_one_split() -> None:
 
 @needs_tau2
 def test_the_environment_and_the_task_file_give_the_same_tasks() -> None:
-    how = Opening(default_split="test", options={"data": str(SHARED), "customer": "silent"})
-    made, read = open_tasks("airline/tau2:base", how), opened(SHARED / "tasks.json")
+    how = Opening(default_split="test", options={"data": str(PLACE), "customer": "silent"})
+    made, read = open_tasks("airline/tau2:base", how), opened(PLACE / "tasks.json")
     told = [
         {
             one.id: (one.content.customers, one.content.text, one.content.tables, _plain(one.content.writes or ()))

@@ -13,6 +13,7 @@ import pytest
 from tests.evals import evaluations as made
 from tests.evals.evaluations import BAD, BROKEN, GOOD, WRITE, episode
 from tests.evals.toy_desk import GuessingTasks
+from tests.published_data import PLACE
 
 from banty.envs.registry import make_taskset
 from banty.errors import InputError
@@ -359,12 +360,9 @@ def test_other_tasks_than_those_measured_are_not_taken_for_them(tmp_path: Path) 
     assert asyncio.run(facts_of(GuessingTasks(), result)).why_not != ""
 
 
-PUBLISHED = Path(__file__).parents[3] / "shared" / "tau2_airline"
-
-
-@pytest.mark.skipif(not (PUBLISHED / "tasks.json").is_file(), reason="needs tau2-bench's airline data in shared/")
+@pytest.mark.skipif(not (PLACE / "tasks.json").is_file(), reason="needs tau2-bench's airline data in shared/")
 def test_doing_nothing_passes_46_percent_of_the_published_tasks_and_none_that_takes_a_write(tmp_path: Path) -> None:
-    taskset, result = result_on("airline/tau2", tmp_path / "a", 50, "base", data=str(PUBLISHED), customer="silent")
+    taskset, result = result_on("airline/tau2", tmp_path / "a", 50, "base", data=str(PLACE), customer="silent")
     facts = asyncio.run(facts_of(taskset, result))
     (user,) = dependability_card([result], facts)["users"]
     rows = {row["name"]: row for row in user["strata"]["rows"]}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.interop import logs
+from tests.published_data import PLACE
 
 from banty.errors import InputError
 from banty.interop import ImportOptions, read_log
@@ -209,12 +209,10 @@ def test_a_cut_file_and_mixed_versions_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_published_task_file_serves_as_golden(tmp_path: Path) -> None:
-    given = os.environ.get("BANTY_TAU2_DATA")
-    folder = Path(given) if given else Path(__file__).parents[3] / "shared" / "tau2_airline"
-    if not (folder / "tasks.json").is_file():
+    if not (PLACE / "tasks.json").is_file():
         pytest.skip("the benchmark's task file is not here")
     simulations = [{**logs.simulation("7"), "task_id": str(number)} for number in range(50)]
     results = {key: value for key, value in logs.tau2_results(simulations).items() if key != "tasks"}
-    log = read_log(logs.write_json(tmp_path / "run.json", results), ImportOptions(golden=folder / "tasks.json"))
+    log = read_log(logs.write_json(tmp_path / "run.json", results), ImportOptions(golden=PLACE / "tasks.json"))
     assert len(log.golden) == 50
     assert sum(len(calls) for calls in log.golden.values()) == 142  # specs/tau.md, section 5

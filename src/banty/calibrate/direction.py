@@ -79,12 +79,13 @@ def directions_of(
     seed: int = 0,
     level: float = 0.95,
     num_resamples: int = 2000,
+    credits: Sequence[Credit] = (),
 ) -> tuple[Direction, ...]:
-    """A row for each tier that `intended` names, in its order.
+    """A row for each tier that `intended` names, in its order. `credits` are those of `spec`, where they are known.
 
     Where every group is one rollout no advantage compares anything: its zeros are no direction, and no mismatch.
     """
-    credits = estimator_of(spec)(labelled.groups)
+    credits = credits or estimator_of(spec)(labelled.groups)
     turns = turns_of(labelled.groups, credits, labelled.tiers)
     shares = gradient_shares(turns)
     weights = turns.tokens * _flat([credit.weights for credit in credits])

@@ -7,9 +7,9 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from banty.calibrate.propose import Proposal, Rules, applied, propose
+from banty.calibrate.propose import Moves, Proposal, Rules, applied, propose
 from banty.calibrate.table import Evidence, TierRow, joined, table_of
 from banty.errors import InputError
 from banty.records import JSON, derive
@@ -20,7 +20,7 @@ _HORIZON = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrateBlock:
+class CalibrateBlock(Moves):
     """Whether training calibrates its own reward file, `every` so many steps; 0 is not at all.
 
     A rollout's weight falls by a factor e in `window` steps. A move smaller than `hysteresis` is not made, and one in
@@ -31,20 +31,11 @@ class CalibrateBlock:
     window: float = 20.0
     hysteresis: float = 0.05
     patience: int = 2
-    alpha: float = 1.0
-    delta: float = 0.05
-    beta: float = 0.5
-    passes: int = 30
-    fails: int = 30
-    present: int = 20
-    absent: int = 20
-    constant: Literal["keep", "zero"] = "keep"
     resamples: int = 1000
 
     @property
     def rules(self) -> Rules:
-        names = {one.name for one in dataclasses.fields(Rules)} & {one.name for one in dataclasses.fields(self)}
-        return Rules(**{name: getattr(self, name) for name in names})
+        return Rules(**{one.name: getattr(self, one.name) for one in dataclasses.fields(Moves)})
 
     @property
     def horizon(self) -> int:

@@ -38,10 +38,10 @@ def standing_of(
     num_resamples: int = 2000,
 ) -> Standing:
     """Raises InputError for a spec that cannot work."""
-    turns = turns_of(labelled.groups, estimator_of(spec)(labelled.groups), labelled.tiers)
+    credits = estimator_of(spec)(labelled.groups)
     return Standing(
-        directions_of(labelled, spec, intended, seed=seed, level=level, num_resamples=num_resamples),
-        credit_metrics(turns, labelled.groups),
+        directions_of(labelled, spec, intended, seed=seed, level=level, num_resamples=num_resamples, credits=credits),
+        credit_metrics(turns_of(labelled.groups, credits, labelled.tiers), labelled.groups),
         reward_correlation(labelled),
     )
 

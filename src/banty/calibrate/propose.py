@@ -24,15 +24,13 @@ FROZEN: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class Moves:
     """How values are moved, and on what evidence.
 
     A tier of correlation rho is drawn towards `alpha` rho where that is more than `delta` away from 0, and towards 0
     where it is not; `beta` is how far it goes at once. It moves only if there are at least `passes` and `fails` of the
-    rollouts, `present` and `absent` of the tier in them, and if its interval, of `level`, tells the case: it leaves out
-    0, or it lies within `delta` of it. A tier that is in every rollout has no correlation: with `constant="zero"` that
-    is taken for 0, as published; with `"keep"` it is kept. `eta`, `settled` and `rounds` are where to stop: a
-    correlation of turn rewards with the outcome above the one, no move larger than the other, at most so many rounds.
+    rollouts, and `present` and `absent` of the tier in them. A tier that is in every rollout has no correlation: with
+    `constant="zero"` that is taken for 0, as published; with `"keep"` it is kept. Intervals are of so many `resamples`.
     """
 
     alpha: float = 1.0
@@ -42,12 +40,21 @@ class Rules:
     fails: int = 30
     present: int = 20
     absent: int = 20
-    level: float = 0.95
     constant: Literal["keep", "zero"] = "keep"
+    resamples: int = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules(Moves):
+    """All that decides: a move is made only if the tier's interval, of `level`, tells the case: it leaves out 0, or it
+    lies within `delta` of it. `eta`, `settled` and `rounds` are where to stop: a correlation of turn rewards with the
+    outcome above the one, no move larger than the other, at most so many rounds.
+    """
+
+    level: float = 0.95
     eta: float = 0.3
     settled: float = 0.05
     rounds: int = 5
-    resamples: int = 2000
 
     def check(self, prefix: str = "") -> None:
         """Raises InputError for values that cannot work; `prefix` stands before their names."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from banty.cli.running import run_async
 from banty.envs.baselines import do_nothing
-from banty.envs.registry import make_taskset
+from banty.envs.registry import taskset_of_recipe
 from banty.envs.tasksets import Tasks
 from banty.errors import InputError, ReplayMismatch
 from banty.interop import KIND
@@ -77,13 +77,7 @@ def taskset_of_run(folder: Path, allow_code: bool) -> Taskset:
     recipe = RunFolder.open(folder).read_json("recipe.json")
     if recipe.get("kind") == KIND:
         raise InputError(f"{folder} is an imported log: it can be read, but nothing in it can be played again here")
-    env: Any = recipe.get("env")
-    options: Any = recipe.get("options", {})
-    if isinstance(env, dict):  # a training run names its environment in a block of its own
-        env, options = env.get("name"), env.get("options", {})
-    if not isinstance(env, str) or not isinstance(options, dict):
-        raise InputError(f"the recipe in {folder} names no environment")
-    return make_taskset(env, options, allow_code)
+    return taskset_of_recipe(folder, recipe, allow_code)
 
 
 def expert_of_run(folder: Path, allow_code: bool) -> Expert | None:

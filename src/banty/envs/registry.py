@@ -77,6 +77,17 @@ def make_taskset(name: str, options: Mapping[str, Any] | None = None, allow_code
     raise InputError(f"no environment {name!r}; there are {known}. Your own: file.py:NAME with --allow-code")
 
 
+def taskset_of_recipe(folder: Path, recipe: Mapping[str, Any], allow_code: bool) -> Taskset:
+    """The taskset that a run's or an evaluation's recipe names. Raises InputError where it names none that is known."""
+    env: Any = recipe.get("env")
+    options: Any = recipe.get("options", {})
+    if isinstance(env, dict):  # a training run names its environment in a block of its own
+        env, options = env.get("name"), env.get("options", {})
+    if not isinstance(env, str) or not isinstance(options, dict):
+        raise InputError(f"the recipe in {folder} names no environment")
+    return make_taskset(env, options, allow_code)
+
+
 def _load(factory: str) -> Callable[..., Taskset]:
     module, _, attribute = factory.partition(":")
     made: Callable[..., Taskset] = getattr(importlib.import_module(module), attribute)

@@ -54,3 +54,7 @@ class Reading:
     endings: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     about: dict[str, JSON] = field(default_factory=dict)
+
+    def count_ending(self, words: str, ending: Ending) -> None:
+        """Count how an episode ended, in the log's own `words` and in our terms."""
+        self.endings[" ".join(filter(None, [f"{words}:", ending.status, ending.cause]))] += 1

@@ -219,7 +219,7 @@ def _episode(
     if simulation.get("messages") is None:
         reading.left_out["no messages (a voice simulation, or one that never began)"] += 1
         return None
-    reading.endings[f"{reason}: {' '.join(filter(None, [ending.status, ending.cause]))}"] += 1
+    reading.count_ending(reason, ending)
     said = said_of_messages(place.field(simulation, "messages", "list"), place)
     policy_text = place.optional(simulation, "policy", "text", "") or policy_text
     system = [Said(Message("system", policy_text))] if policy_text else []

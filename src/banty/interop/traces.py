@@ -73,7 +73,7 @@ def _episode(
     num_given = next((count for count, each in enumerate(said) if each.by == "agent" and _spoke(each)), len(said))
     ending = _ending(place, trace, calls)
     stop = str(trace.get("stop_condition") or "no stop condition")
-    reading.endings[" ".join(filter(None, [f"{stop}:", ending.status, ending.cause]))] += 1
+    reading.count_ending(stop, ending)
     model = _model(agent, calls)
     opening, turns = turns_of(said[:num_given], said[num_given:], effects, model)
     tools = trace.get("tools") or (nodes[0].get("tools") if nodes else None)

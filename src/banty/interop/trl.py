@@ -71,7 +71,7 @@ def read_trl(
         for number, row in enumerate(rows, 1):
             episode = _episode(Place(file, number), row, used, effects, success_at, error_prefix)
             ended = "no verdict" if episode.outcome.success is None else "scored"
-            reading.endings[f"{ended}: {episode.ending.status}"] += 1
+            reading.count_ending(ended, episode.ending)
             reading.episodes.append(episode)
     summed = " + ".join(name if weight == 1.0 else f"{weight:g} {name}" for name, weight in used.items())
     reading.success_rule = f"{summed} at least {success_at:g}"

@@ -116,7 +116,7 @@ def _episode(
     said = _without_repeat(given, messages_of(row["completion"], place.part("completion"), "assistant"))
     said = [with_error(each, error_prefix) for each in said]
     ending = _ending(place, row, said)
-    reading.endings[" ".join(filter(None, [f"{_ended_by(row)}:", ending.status, ending.cause]))] += 1
+    reading.count_ending(_ended_by(row), ending)
     opening, turns = turns_of(given, said, effects, model)
     return Episode(
         place=place,

@@ -29,13 +29,10 @@ from banty.models.slots import Grid, Slots, Stream
 from banty.models.threads import Pace
 from banty.perf import Shape, Usage, shape_of
 from banty.policies.passes import WIDTH_BUCKET, Job, alike, filled, row_bucket, width_bucket
-from banty.policies.prefixes import Ids, common_length, shared_prefixes
+from banty.policies.prefixes import Ids, StoredPrefixes, common_length
 from banty.policies.sampling import check_params, draw
 from banty.records import Gate, SamplingParams, generator
 
-LEAST_SHARED = 16
-"""Beginnings shared by fewer tokens than this are not worth a copy."""
-MOST_PREFIXES = 64
 MOST_TOLD = 1024
 """New prompts of so many tokens in all share a pass with those who sample; more get batches of their own."""
 _ENGINES = itertools.count()
@@ -152,7 +149,7 @@ class LocalEngine:
         # New slots, not emptied ones: what a step computes must not depend on how much room the last one needed.
         self._slots = Slots(self.model)
         self._prefixes = Slots(self.model, kernels=self._slots.kernels)  # the weights are laid out once
-        self._stored: dict[Ids, int] = {}  # by use, the latest last
+        self._stored = StoredPrefixes(self._prefixes)
         for place, session in enumerate(self._sessions.values()):
             session.slot = place
 
@@ -302,7 +299,8 @@ class LocalEngine:
         """Compute the prompts of new answers; what is little is left to be computed with everybody's next tokens."""
         fresh = [answer for answer in answers if not self._resume(answer)]
         if fresh:
-            self._share_prefixes([answer.request.ids for answer in fresh])
+            for jobs in self._stored.store([answer.request.ids for answer in fresh]):
+                self._prefill(self._prefixes, jobs)
             longest = max(len(answer.request.ids) for answer in fresh)
             num_new = sum(answer.session is None for answer in fresh)
             self._slots.reserve(row_bucket(len(self._sessions) + num_new), longest)
@@ -343,40 +341,7 @@ class LocalEngine:
             answer.session = session
         self._slots.reserve(row_bucket(session.slot + 1), 0)
         self._slots.clear(session.slot)
-        session.held = list(self._copy_prefix(answer.request.ids, self._slots, session.slot))
-
-    def _copy_prefix(self, ids: Ids, target: Slots, slot: int) -> Ids:
-        """Copy the longest stored beginning of `ids`, if any; what was copied."""
-        fitting = [one for one in self._stored if len(one) < len(ids) and one == ids[: len(one)]]
-        if not fitting:
-            return ()
-        best = max(fitting, key=len)
-        self._stored[best] = self._stored.pop(best)
-        target.copy(self._prefixes, self._stored[best], slot)
-        return best
-
-    def _share_prefixes(self, prompts: Sequence[Ids]) -> None:
-        """Compute and store the beginnings these prompts share, those that build on each other one after another."""
-        wanted = [ids for ids in shared_prefixes(prompts, LEAST_SHARED) if ids not in self._stored]
-        while wanted:
-            ready = [ids for ids in wanted if not any(ids != other and ids[: len(other)] == other for other in wanted)]
-            ready = ready[: MOST_PREFIXES // 2]
-            wanted = [ids for ids in wanted if ids not in ready]
-            jobs: list[tuple[int, Sequence[int]]] = []
-            for ids in ready:
-                slot = self._prefix_slot({filling for filling, _ in jobs})
-                self._prefixes.reserve(row_bucket(slot + 1), 0)
-                self._prefixes.clear(slot)
-                known = self._copy_prefix(ids, self._prefixes, slot)
-                self._stored[ids] = slot
-                jobs.append((slot, ids[len(known) :]))
-            self._prefill(self._prefixes, jobs)
-
-    def _prefix_slot(self, filling: set[int]) -> int:
-        """A slot for one more prefix: the next, or that of the one longest unused; none of those about to be filled."""
-        if len(self._stored) < MOST_PREFIXES:
-            return len(self._stored)
-        return self._stored.pop(next(ids for ids, slot in self._stored.items() if slot not in filling))
+        session.held = list(self._stored.copy(answer.request.ids, self._slots, session.slot))
 
     def _prefill(
         self, slots: Slots, jobs: Sequence[tuple[int, Sequence[int]]], answers: Sequence[_Answer] | None = None

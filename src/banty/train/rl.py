@@ -37,7 +37,7 @@ from banty.train.checkpoints import restore, save_checkpoint
 from banty.train.gating import RunGate
 from banty.train.recipe import RewardsBlock, TrainBlock
 from banty.train.rewards import TurnRewards, check_rewards, keep
-from banty.train.samples import check_finite, group_rewards, overlong_penalty, pack_group
+from banty.train.samples import check_finite, group_rewards, outcome_of, overlong_penalty, pack_group
 
 Metrics = dict[str, float | int | None]
 
@@ -292,7 +292,7 @@ def step_metrics(groups: Sequence[Group], samples: Sequence[TrainingSample]) -> 
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     scored = [rollout for rollout in rollouts if rollout.scored]
     outcomes = [[float(bool(rollout.outcome.success)) for rollout in group.scored] for group in groups]
-    rewards = [group_rewards(group).outcomes.tolist() for group in groups]
+    rewards = [{outcome_of(rollout) for rollout in group.scored} for group in groups]
     statuses = Counter(rollout.status for rollout in rollouts)
     return {
         "rollout/success": float(np.mean([value for group in outcomes for value in group])) if scored else None,
@@ -300,7 +300,7 @@ def step_metrics(groups: Sequence[Group], samples: Sequence[TrainingSample]) -> 
         "rollout/episodes": len(rollouts),
         "rollout/truncated": statuses["truncated"],
         "rollout/errored": statuses["errored"],
-        "group/zero_variance": sum(len(set(group)) < 2 for group in rewards),
+        "group/zero_variance": sum(len(different) < 2 for different in rewards),
         "group/num_groups": len(groups),
         "train/samples": len(samples),
     }

@@ -18,15 +18,11 @@ def group_rewards(group: Group, shaping: Callable[[Rollout], float] | None = Non
 
     `shaping` is added to the outcome.
     """
-    outcomes = [_outcome(rollout) + (shaping(rollout) if shaping else 0.0) for rollout in group.scored]
-    turn_rewards = [
-        np.array([turn.reward or 0.0 for turn in rollout.turns if turn.trainable], dtype=np.float64)
-        for rollout in group.scored
-    ]
+    outcomes = [outcome_of(rollout) + (shaping(rollout) if shaping else 0.0) for rollout in group.scored]
     trainable = [[turn for turn in rollout.turns if turn.trainable] for rollout in group.scored]
     return GroupRewards(
         np.array(outcomes, dtype=np.float64),
-        turn_rewards,
+        [np.array([turn.reward or 0.0 for turn in turns], dtype=np.float64) for turns in trainable],
         anchors=[anchors_of(rollout) for rollout in group.scored],
         tokens=[np.array([turn.sampled_tokens for turn in turns], dtype=np.float64) for turns in trainable],
     )
@@ -48,7 +44,8 @@ def anchors_of(rollout: Rollout) -> list[str]:
     return found
 
 
-def _outcome(rollout: Rollout) -> float:
+def outcome_of(rollout: Rollout) -> float:
+    """What a scored rollout earned at its end: the outcome's reward, or 1 for a success where it has none."""
     assert rollout.outcome.success is not None, "only scored rollouts are trained on"
     return float(rollout.outcome.success) if rollout.outcome.reward is None else rollout.outcome.reward
 
@@ -56,9 +53,9 @@ def _outcome(rollout: Rollout) -> float:
 def check_finite(groups: Iterable[Group]) -> None:
     """Raises InputError for an outcome whose reward is no finite number, of which no advantage can be made."""
     for rollout in (rollout for group in groups for rollout in group.scored):
-        if not math.isfinite(_outcome(rollout)):
+        if not math.isfinite(reward := outcome_of(rollout)):
             raise InputError(
-                f"the outcome of {rollout.rollout_id} has the reward {_outcome(rollout)}; it takes a finite number, or "
+                f"the outcome of {rollout.rollout_id} has the reward {reward}; it takes a finite number, or "
                 "none, which counts a success as 1 and a failure as 0"
             )
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.published_data import PLACE
 
 from banty.envs.airline.data import AirlineWorld, airline_folder, load_world
 from banty.envs.airline.tasks import GeneratedTasks
@@ -168,10 +168,8 @@ def booking() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def tau2_folder() -> Path:
     """The folder with tau2-bench's db.json and tasks.json."""
-    given = os.environ.get("BANTY_TAU2_DATA")
-    folder = given or Path(__file__).parents[3].parent / "shared" / "tau2_airline"
     try:
-        return airline_folder(folder)
+        return airline_folder(PLACE)
     except InputError as missing:
         pytest.skip(f"tau2-bench's airline data is not at hand (set BANTY_TAU2_DATA): {missing}")
 

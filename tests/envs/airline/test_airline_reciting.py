@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.envs.airline.players import FakeHost
+from tests.published_data import PLACE
 
 from banty.envs.airline.guidelines import read_guidelines
 from banty.envs.airline.published import PublishedTasks
@@ -17,8 +17,7 @@ from banty.evals import EvalPlan
 from banty.records import Message
 from banty.rollout import Cast, collect, plan_groups
 
-DATA = Path("/work/shared/tau2_airline")
-with_data = pytest.mark.skipif(not DATA.is_dir(), reason="the benchmark's data is not here")
+with_data = pytest.mark.skipif(not PLACE.is_dir(), reason="the benchmark's data is not here")
 CALL = {
     "reason_for_call": "You want to cancel your trip EHGLP3.\nIt was booked for you.",
     "known_info": "You are Emma Kim.\nYour user id is emma_kim_9957.",
@@ -81,7 +80,7 @@ def test_it_follows_a_transfer_and_takes_instructions_that_are_one_text() -> Non
 @with_data
 @pytest.mark.parametrize(("policy", "passed"), [("golden-replay", 50), ("do-nothing", 23)])
 def test_the_published_tasks_come_out_as_in_the_reference(policy: str, passed: int) -> None:
-    taskset = PublishedTasks(data=DATA, customer="scripted")
+    taskset = PublishedTasks(data=PLACE, customer="scripted")
     assert taskset.roles == frozenset()
     plan = EvalPlan(split="base")
     make = taskset.baselines().policies[policy]
@@ -92,7 +91,7 @@ def test_the_published_tasks_come_out_as_in_the_reference(policy: str, passed: i
 
 @with_data
 def test_the_tasks_are_the_same_under_a_script_and_a_model() -> None:
-    scripted, model = (PublishedTasks(data=DATA, customer=kind) for kind in ("scripted", "model"))
+    scripted, model = (PublishedTasks(data=PLACE, customer=kind) for kind in ("scripted", "model"))
     assert scripted.fingerprint("test") == model.fingerprint("test")
 
 
@@ -101,8 +100,8 @@ def test_the_tasks_are_the_same_under_a_script_and_a_model() -> None:
 def test_no_published_scenario_makes_an_honest_user_look_faulty(tasks: str) -> None:
     """Every scenario said in its own words, only in the first person: suspicious, and never excluded; read out as it
     stands, it is."""
-    taskset = PublishedTasks(data=DATA, tasks=DATA / tasks)
-    guidelines = read_guidelines(DATA).text
+    taskset = PublishedTasks(data=PLACE, tasks=PLACE / tasks)
+    guidelines = read_guidelines(PLACE).text
     split = max(taskset.splits, key=lambda name: taskset.splits[name])
     num_read_out = 0
     for index in range(taskset.splits[split]):

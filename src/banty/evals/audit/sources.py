@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from banty.envs.airline.data import airline_folder
-from banty.envs.registry import make_taskset
+from banty.envs.registry import make_taskset, taskset_of_recipe
 from banty.envs.tasksets import check_place
 from banty.errors import BantyError, InputError
 from banty.evals.audit.taskfiles import SPLITS_FILE, read_task_file
@@ -122,17 +122,6 @@ def together(parts: Sequence[TaskSet], about: Mapping[str, JSON]) -> TaskSet:
         {tool: rules for part in parts for tool, rules in part.matching.items()},
         splits.pop() if len(splits) == 1 else None,
     )
-
-
-def taskset_of_recipe(folder: Path, recipe: Mapping[str, Any], allow_code: bool) -> Taskset:
-    """The taskset that a run's or an evaluation's recipe names. Raises InputError where it names none that is known."""
-    env: Any = recipe.get("env")
-    options: Any = recipe.get("options", {})
-    if isinstance(env, dict):  # a training run names its environment in a block of its own
-        env, options = env.get("name"), env.get("options", {})
-    if not isinstance(env, str) or not isinstance(options, dict):
-        raise InputError(f"the recipe in {folder} names no environment")
-    return make_taskset(env, options, allow_code)
 
 
 def _path_of(spec: str) -> tuple[Path | None, str]:

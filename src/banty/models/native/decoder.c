@@ -36,32 +36,25 @@ static void product(const number *rows, long inputs, int two, const number *one,
     written();
     _tile_zero(0);
     _tile_zero(1);
-    if (two) {
-        _tile_zero(2);
-        _tile_zero(3);
-        for (long k = 0; k < inputs / 32; k++) {
-            _tile_loadd(4, rows + k * 32, inputs * sizeof(number));
-            _tile_loadd(6, one + k * PACKED, 64);
-            _tile_dpbf16ps(0, 4, 6);
-            _tile_loadd(7, other + k * PACKED, 64);
-            _tile_dpbf16ps(1, 4, 7);
-            _tile_loadd(5, rows + TILE * inputs + k * 32, inputs * sizeof(number));
-            _tile_dpbf16ps(2, 5, 6);
-            _tile_dpbf16ps(3, 5, 7);
-        }
-        _tile_stored(2, c[2], 64);
-        _tile_stored(3, c[3], 64);
-    } else {
-        for (long k = 0; k < inputs / 32; k++) {
-            _tile_loadd(4, rows + k * 32, inputs * sizeof(number));
-            _tile_loadd(6, one + k * PACKED, 64);
-            _tile_dpbf16ps(0, 4, 6);
-            _tile_loadd(7, other + k * PACKED, 64);
-            _tile_dpbf16ps(1, 4, 7);
-        }
+    _tile_zero(2);
+    _tile_zero(3);
+    for (long k = 0; k < inputs / 32; k++) {
+        _tile_loadd(4, rows + k * 32, inputs * sizeof(number));
+        _tile_loadd(6, one + k * PACKED, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(7, other + k * PACKED, 64);
+        _tile_dpbf16ps(1, 4, 7);
+        if (!two) continue;
+        _tile_loadd(5, rows + TILE * inputs + k * 32, inputs * sizeof(number));
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
     }
     _tile_stored(0, c[0], 64);
     _tile_stored(1, c[1], 64);
+    if (two) {
+        _tile_stored(2, c[2], 64);
+        _tile_stored(3, c[3], 64);
+    }
 }
 
 typedef struct {
