@@ -21,6 +21,7 @@ from banty.cli.choices import (
     prices_of,
     taskset_for_customer,
 )
+from banty.cli.diagnose import diagnose_command
 from banty.cli.evaluate import NothingScored, eval_plan_json, run_eval
 from banty.cli.exporting import export
 from banty.cli.importing import import_log
@@ -73,6 +74,7 @@ app.command("sweep")(sweep)
 app.command("import")(import_log)
 app.command("export")(export)
 app.add_typer(tau2_app, name="tau2")
+app.command("diagnose")(diagnose_command)
 app.command("calibrate")(calibrate)
 app.command("card")(card)
 app.command("audit")(audit)

@@ -12,13 +12,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from banty.calibrate import Calibration, Rules, pinned
 from banty.calibrate import calibrate as calibrate_rollouts
 from banty.cli.calibrating import Stored, read_stored, with_settings
 from banty.cli.plain import plain, visible
-from banty.cli.show import number
+from banty.cli.show import bare_table, interval, number
 from banty.errors import StoreError
 from banty.report.calibration import (
     calibration_headline,
@@ -118,7 +117,7 @@ def show_calibration(console: Console, found: Calibration, data: Mapping[str, An
     if data["criteria"]:
         _show_presence(console, "Criteria: where each was met", data["criteria"], {})
     _show_sheet(console, "Scored again with the proposed values", change_sheet(data))
-    table = _table(f"Proposal{'' if data['diff'] else ': nothing moves'}", "tier", "value", "to", "", "why")
+    table = bare_table(f"Proposal{'' if data['diff'] else ': nothing moves'}", "tier", "value", "to", "", "why")
     for one in found.proposals:
         style = {"moved": "green", "refused": "yellow"}.get(one.decision, "")
         to = f"{one.proposed:g}" if one.move else ""
@@ -129,47 +128,33 @@ def show_calibration(console: Console, found: Calibration, data: Mapping[str, An
     console.print(plain(calibration_headline(data), style="bold"))
 
 
-def _table(title: str, *columns: str) -> Table:
-    """A table without lines, so that it fits eighty columns."""
-    table = Table(title=plain(title, style="bold"), title_justify="left", box=None, padding=(0, 1, 0, 0))
-    for column in columns:
-        table.add_column(plain(column, style="dim"))
-    return table
-
-
-def _interval(data: Mapping[str, Any]) -> str:
-    ends = [data[name] for name in ("low", "high")]
-    told = f" [{ends[0]:.2f}, {ends[1]:.2f}]" if None not in ends else ""
-    return number(data["estimate"], 2) + told
-
-
 def _show_presence(
     console: Console, title: str, rows: Sequence[Mapping[str, Any]], held_out: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    table = _table(title, "", "passes", "fails", "phi", "pooled", *(["held out"] if held_out else []))
+    table = bare_table(title, "", "passes", "fails", "phi", "pooled", *(["held out"] if held_out else []))
     for row in rows:
-        cells = [row["tier"], number(row["in_passes"]), number(row["in_fails"]), _interval(row["within"])]
+        cells = [row["tier"], number(row["in_passes"]), number(row["in_fails"]), interval(row["within"], 2)]
         cells.append(number(row["pooled"]["estimate"], 2))
         if held_out:
-            cells.append(_interval(held_out[row["tier"]]))
+            cells.append(interval(held_out[row["tier"]], 2))
         table.add_row(*map(plain, cells))
     console.print(table)
 
 
 def _show_directions(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     title = "Direction: the mean advantage of a tier's turns, meant and actual"
-    table = _table(title, "", "A^I", "A^O", "A", "meant", "goes", "flips at", "dead", "share")
+    table = bare_table(title, "", "A^I", "A^O", "A", "meant", "goes", "flips at", "dead", "share")
     for row in rows:
         style = "red" if row["mismatch"] else ""
         goes = sign(row["actual"]) + (" !" if row["mismatch"] else "")
-        cells = [row["tier"], number(row["own"], 2), number(row["outcome"], 2), _interval(row["mean"])]
+        cells = [row["tier"], number(row["own"], 2), number(row["outcome"], 2), interval(row["mean"], 2)]
         cells += [sign(row["intended"]), goes, *(number(row[name], 2) for name in ("flip", "dead", "share"))]
         table.add_row(*(plain(cell, style=style) for cell in cells))
     console.print(table)
 
 
 def _show_sheet(console: Console, title: str, sheet: Sheet) -> None:
-    table = _table(title, *sheet.columns)
+    table = bare_table(title, *sheet.columns)
     for row in sheet.rows:
         table.add_row(*map(plain, row))
     console.print(table)

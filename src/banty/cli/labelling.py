@@ -7,19 +7,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from banty.cli.inspection import taskset_of_run
+from banty.evals.diagnosis import Reference
 from banty.interop import GOLDEN, KIND, read_golden
 from banty.records import Rollout, ToolCall
-from banty.rubrics import Labeller, RewardFile, TurnLabel, label_rollout
+from banty.rubrics import GoldenCalls, Labeller, RewardFile, TurnLabel, label_rollout
 from banty.runs import RunFolder
 
 Label = Callable[[Rollout], tuple[TurnLabel, ...]]
 
 
 class Labelling(NamedTuple):
-    """`labels` makes of a reward file what labels rollouts. `golden` are the calls of golden.json, None where golden
-    calls come from a taskset or from nowhere; `note` says the latter."""
+    """`labels` makes of a reward file what labels rollouts; `reference` is what a diagnosis compares their calls with.
+    `golden` are the calls of golden.json, None where golden calls come from a taskset or from nowhere; `note` says the
+    latter."""
 
     labels: Callable[[RewardFile], Label]
+    reference: Reference
     golden: Mapping[str, tuple[ToolCall, ...]] | None = None
     note: str = ""
 
@@ -43,12 +46,17 @@ def labelling_of(folder: Path, allow_code: bool) -> Labelling:
     if file is not None:
         golden = read_golden(file, "")
         return Labelling(
-            lambda given: lambda rollout: label_rollout(rollout, golden.get(rollout.task.id), given), golden
+            lambda given: lambda rollout: label_rollout(rollout, golden.get(rollout.task.id), given),
+            Reference(lambda task: golden.get(task.id)),
+            golden,
         )
     if recipe and recipe.get("kind") != KIND:
         taskset = taskset_of_run(home, allow_code)
-        return Labelling(lambda given: Labeller(taskset, given))
+        return Labelling(
+            lambda given: Labeller(taskset, given), Reference(GoldenCalls(taskset), dict(taskset.matching()))
+        )
     return Labelling(
         lambda given: lambda rollout: label_rollout(rollout, None, given),
+        Reference(lambda task: None),
         note=f"nobody knows the golden calls: there is no {GOLDEN}, so tiers that need them never come up",
     )

@@ -25,12 +25,17 @@ def detectable(effect: float | None) -> str:
     return number(effect) if effect is None or effect <= 1.0 else "none: two rates differ by 1 at most; more tasks"
 
 
-def interval(data: Mapping[str, Any]) -> str:
-    if data["estimate"] is None:
-        return "-"
-    if data["low"] is None:
-        return f"{data['estimate']:.3f}"
-    return f"{data['estimate']:.3f} [{data['low']:.3f}, {data['high']:.3f}]"
+def interval(data: Mapping[str, Any], digits: int = 3) -> str:
+    estimate, low, high = (number(data[name], digits) for name in ("estimate", "low", "high"))
+    return estimate if data["low"] is None else f"{estimate} [{low}, {high}]"
+
+
+def bare_table(title: str, *columns: str) -> Table:
+    """A table without lines, so that it fits eighty columns."""
+    table = Table(title=plain(title, style="bold"), title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(plain(column, style="dim"))
+    return table
 
 
 def _p(value: float | None) -> str:

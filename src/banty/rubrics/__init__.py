@@ -1,8 +1,17 @@
 """What turns were and what they earn: golden matching, tiers, reward files."""
 
 from banty.records import ToolMatching
-from banty.rubrics.labels import CallLabel, Labeller, TurnLabel, label_rollout, rewarded
-from banty.rubrics.matching import LOOSE, STRICT, Matching, deep_equal, match_score
+from banty.rubrics.labels import CallLabel, GoldenCalls, Labeller, TurnLabel, changed_state, label_rollout, rewarded
+from banty.rubrics.matching import (
+    LOOSE,
+    STRICT,
+    Arguments,
+    Matching,
+    arguments_of,
+    deep_equal,
+    match_score,
+    score_of,
+)
 from banty.rubrics.rewardfile import (
     PREDICATES,
     Predicate,
@@ -19,7 +28,9 @@ __all__ = [
     "LOOSE",
     "PREDICATES",
     "STRICT",
+    "Arguments",
     "CallLabel",
+    "GoldenCalls",
     "Labeller",
     "Matching",
     "Predicate",
@@ -27,6 +38,8 @@ __all__ = [
     "Tier",
     "ToolMatching",
     "TurnLabel",
+    "arguments_of",
+    "changed_state",
     "deep_equal",
     "diff_of",
     "label_rollout",
@@ -34,6 +47,7 @@ __all__ = [
     "packaged",
     "read_reward_file",
     "rewarded",
+    "score_of",
     "with_functions",
     "write_reward_file",
 ]

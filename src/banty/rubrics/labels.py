@@ -84,28 +84,36 @@ def rewarded(rollout: Rollout, labels: Sequence[TurnLabel], scale: float = 1.0) 
     return replace(rollout, turns=turns)
 
 
+class GoldenCalls:
+    """The golden calls of a taskset's tasks, stored ones too, which come without their data."""
+
+    def __init__(self, taskset: Taskset) -> None:
+        self._taskset = taskset
+        self._known: dict[str, Sequence[ToolCall] | None] = {}
+
+    def __call__(self, task: Task) -> Sequence[ToolCall] | None:
+        if task.id not in self._known:
+            self._known[task.id] = self._taskset.golden(self.whole(task))
+        return self._known[task.id]
+
+    def whole(self, task: Task) -> Task:
+        """The task with its data."""
+        return task if task.data is not None else self._taskset.task(task.split, task.index, task.seed)
+
+
 class Labeller:
     """Labels rollouts of one taskset, stored ones too, with its golden calls and its rules for comparing arguments."""
 
     def __init__(self, taskset: Taskset, file: RewardFile) -> None:
         self.file = file.with_rules(taskset.matching())
-        self._taskset = taskset
-        self._golden: dict[str, Sequence[ToolCall] | None] = {}
-
-    def golden(self, task: Task) -> Sequence[ToolCall] | None:
-        if task.id not in self._golden:
-            self._golden[task.id] = self._taskset.golden(self._whole(task))
-        return self._golden[task.id]
-
-    def _whole(self, task: Task) -> Task:
-        return task if task.data is not None else self._taskset.task(task.split, task.index, task.seed)
+        self.golden = GoldenCalls(taskset)
 
     def __call__(self, rollout: Rollout) -> tuple[TurnLabel, ...]:
         # A child's task is its parent's own making: a stored one cannot be made again, nor its golden calls be known.
         known = rollout.depth == 0
         if self.file.code:  # which may look at anything: a stored rollout is shown as it was when it was sampled
             turns = tuple(replace(turn, reward=None) for turn in rollout.turns)
-            rollout = replace(rollout, turns=turns, task=self._whole(rollout.task) if known else rollout.task)
+            rollout = replace(rollout, turns=turns, task=self.golden.whole(rollout.task) if known else rollout.task)
         return label_rollout(rollout, self.golden(rollout.task) if known else None, self.file)
 
 
@@ -136,7 +144,7 @@ def _calls(
         most = best_of((name, arguments), wanted) if place in matches else None
         if most and most.score < 1.0 and writes(name) and not file.soft_writes:
             most = None
-        changed = _changed(call)
+        changed = changed_state(call)
         same = [at for at, other in enumerate(found) if (other.result.name, other.arguments) == (name, arguments)]
         found.append(
             _Call(
@@ -155,7 +163,7 @@ def _calls(
     return [[next(each) for _ in turn.calls] for turn in turns]
 
 
-def _changed(call: CallResult) -> bool | None:
+def changed_state(call: CallResult) -> bool | None:
     """Whether a call changed the state; the end of an episode is a change. Without hashes, its effect tells, and of an
     imported call whose effect is unknown nobody knows: None, which is neither a read nor a write."""
     hashed = bool(call.state_before and call.state_after)

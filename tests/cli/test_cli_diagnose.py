@@ -1,0 +1,41 @@
+"""`banty diagnose` on an evaluation, on two, and on somebody else's log."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.test_cli_models import banty, did
+from tests.interop import logs
+
+SMALL = ("--env", "airline/mini", "--tasks", "12", "--trials", "2", "--no-baselines")
+
+
+def test_an_evaluation_and_what_another_does_otherwise(tmp_path: Path) -> None:
+    did("eval", "habits", *SMALL, "--out", str(tmp_path / "habits"))
+    did("eval", "expert", *SMALL, "--out", str(tmp_path / "expert"))
+    found = json.loads(did("diagnose", str(tmp_path / "habits"), "--json"))
+    assert found["num_failures"] == sum(row["share"]["count"] for row in found["causes"]) > 0
+    assert found["num_without_reference"] == 0
+    shown = did("diagnose", str(tmp_path / "habits"))
+    example = found["causes"][0]["examples"][0]["rollout_id"]
+    assert example in shown
+    assert "Why: the first departure" in shown
+    did("inspect", str(tmp_path / "habits"), "--rollout", example)
+    compared = did("diagnose", str(tmp_path / "habits"), str(tmp_path / "expert"))
+    assert "0 of 24 scored episodes fail" in compared
+    assert "What changed" in compared
+
+
+def test_a_log_of_tau2_bench_is_diagnosed_with_its_own_golden_calls(tmp_path: Path) -> None:
+    file = logs.write_json(tmp_path / "theirs.json", logs.tau2_results([logs.simulation("7"), logs.simulation("7", 1)]))
+    did("import", str(file), "--out", str(tmp_path / "theirs"))
+    found = json.loads(did("diagnose", str(tmp_path / "theirs"), "--json"))
+    assert found["num_scored"] == 2
+    assert found["env"] == ["tau2/airline"]
+
+
+def test_what_holds_no_rollouts_is_refused(tmp_path: Path) -> None:
+    result = banty("diagnose", str(tmp_path))
+    assert result.status == 2
+    assert "holds no rollouts" in result.err
