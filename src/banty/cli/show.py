@@ -67,12 +67,19 @@ def show_card(console: Console, card: Card) -> None:
         *_simulator(data.get("simulator") or {}),
         ("temperature, seed", f"{identity['params']['temperature']:g}, {identity['seed']}"),
         ("tasks", f"{len(data['tasks'])} x {identity['num_trials']}, sha256 {identity['tasks_sha256'][:12]}"),
+        *_task_file(identity.get("provenance") or {}),
         ("cost", _cost(data["cost"])),
     ]
     for what, value in rows:
         table.add_row(plain(what), plain(value))
     console.print(table)
     _show_disagreements(console, data)
+
+
+def _task_file(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A row for the published file that tasks are from, if any: figures compare under the same one alone."""
+    found = provenance.get("tasks_sha256")
+    return [("task file", f"{provenance.get('tasks_version', '-')}, sha256 {found[:12]}")] if found else []
 
 
 def _graders(data: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -87,12 +94,15 @@ def _graders(data: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _show_disagreements(console: Console, data: Mapping[str, Any]) -> None:
     listed = (data.get("graders") or {}).get("disagreements", [])
-    explained = [one for one in listed if " passes and " in one["reason"]]
-    for one in explained[:_MOST_SHOWN]:
-        name = one["public"].get("task_id", one["task"])
-        console.print(plain(f"task {name}, trial {one['trial']}: {one['reason']}"))
-    if len(explained) > _MOST_SHOWN:
-        console.print(plain(f"... and {len(explained) - _MOST_SHOWN} more, in the card", style="dim"))
+    trials: dict[tuple[str, str], list[str]] = {}
+    for one in listed:
+        if " passes and " in one["reason"]:
+            place = str(one["public"].get("task_id", one["task"])), one["reason"]
+            trials.setdefault(place, []).append(str(one["trial"]))
+    for (name, reason), of in list(trials.items())[:_MOST_SHOWN]:
+        console.print(plain(f"task {name}, trial{'s' if len(of) > 1 else ''} {', '.join(of)}: {reason}"))
+    if len(trials) > _MOST_SHOWN:
+        console.print(plain(f"... and {len(trials) - _MOST_SHOWN} more, in the card", style="dim"))
 
 
 _MOST_SHOWN = 20
