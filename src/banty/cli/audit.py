@@ -10,11 +10,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from banty.cli.auditing import run_of_weights, tasks_of_run
 from banty.cli.choices import options_of
 from banty.cli.plain import plain, print_json, visible
 from banty.cli.progress import Meter
 from banty.errors import InputError, StoreError
-from banty.evals.audit import AUDIT_FILE, Audit, Opening, TaskSet, open_tasks
+from banty.evals.audit import AUDIT_FILE, Audit, Opening, TaskSet, open_tasks, read_audit
 from banty.evals.audit import audit as audit_tasks
 from banty.runs.folder import write_json
 
@@ -65,6 +66,15 @@ def audit(
     print(
         visible(f"audit: {Path(out) / AUDIT_FILE}") if out else f"nothing was written; --out FOLDER keeps {AUDIT_FILE}"
     )
+
+
+def overlapping_in(place: str) -> tuple[str, ...]:
+    """The test tasks that an audit, or the one in a folder, says overlap. Raises InputError where it names none."""
+    file = Path(place)
+    found = read_audit(file / AUDIT_FILE if file.is_dir() else file)
+    if not found.overlapping_tasks:
+        raise InputError(f"{place} names no overlapping tasks, so there is nothing to leave out ({found.sentence})")
+    return tuple(found.overlapping_tasks)
 
 
 def check_unaudited(folder: Path) -> None:
@@ -179,4 +189,6 @@ def _opened(
         how = Opening(
             default_split=side, options=options, seed=seed, num_tasks=num_tasks, allow_code=allow_code, watch=watch
         )
+        if side == "train" and Path(spec).is_dir() and (run := run_of_weights(Path(spec))) is not None:
+            return tasks_of_run(run, allow_code)
         return open_tasks(spec, how)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from banty.envs.airline.content import customers_in
 from banty.envs.airline.data import airline_folder
+from banty.envs.airline.matching import AIRLINE_MATCHING
 from banty.envs.registry import make_taskset, taskset_of_recipe
 from banty.envs.tasksets import check_place
 from banty.errors import BantyError, InputError
-from banty.evals.audit.taskfiles import SPLITS_FILE, read_task_file
+from banty.evals.audit.taskfiles import SPLITS_FILE, does_more_than_read, read_task_file
 from banty.evals.audit.tasks import AuditedTask, TaskSet
 from banty.evals.card import FORMAT as CARD_FORMAT
 from banty.evals.card import Card, read_card
-from banty.records import JSON, Rollout, Task, TaskContent, Taskset
+from banty.evals.suite import audited_id, fingerprint_of
+from banty.records import JSON, Message, Rollout, Task, TaskContent, Taskset
 from banty.rollout import Store, stored_rollouts
 from banty.runs import RunFolder
 
@@ -99,14 +103,23 @@ def tasks_of_pins(taskset: Taskset, pins: Sequence[Task], name: str, about: Mapp
 
 
 def tasks_of_rollouts(rollouts: Iterable[Rollout], name: str, about: Mapping[str, JSON]) -> TaskSet:
-    """Tasks as stored conversations show them, for what cannot be made again: the text is what the user said."""
-    texts: dict[str, str] = {}
+    """Tasks as stored conversations show them, for what cannot be made again."""
+    transcripts: dict[str, list[Message]] = {}
     for rollout in rollouts:
-        if rollout.depth == 0 and rollout.task.id not in texts:
-            said = [message.content for message in rollout.transcript if message.role == "user"]
-            texts[rollout.task.id] = "\n".join(said)
-    tasks = [AuditedTask(key, TaskContent(text=text), key) for key, text in texts.items()]
-    return TaskSet(name, tasks, {**about, "text": "what users said in stored rollouts"})
+        if rollout.depth == 0:
+            transcripts.setdefault(rollout.task.id, []).extend(rollout.transcript)
+    tasks = [spoken_task(key, messages, key) for key, messages in transcripts.items()]
+    return TaskSet(name, tasks, {**about, "text": "what users said in stored rollouts"}, AIRLINE_MATCHING)
+
+
+def spoken_task(name: str, messages: Sequence[Message], pin: str = "") -> AuditedTask:
+    """A task as a conversation shows it: what the user said, the customers that calls name, the calls that may have
+    changed something. Where there is none of these, nobody knows what the task was."""
+    said = "\n".join(message.content for message in messages if message.role == "user")
+    calls = [call for message in messages if message.role == "assistant" for call in message.calls]
+    writes = tuple(call for call in calls if does_more_than_read(call))
+    content = TaskContent(customers=customers_in(said, calls) or None, text=said, writes=writes or None)
+    return AuditedTask(name, content, pin, spoken=True)
 
 
 def together(parts: Sequence[TaskSet], about: Mapping[str, JSON]) -> TaskSet:
@@ -215,22 +228,24 @@ def tasks_of_card(card: Card, taskset: Taskset, about: Mapping[str, JSON]) -> Ta
     """A card's tasks, made again by the taskset it was measured with. Raises InputError where they come out others."""
     identity = card.data["identity"]
     split, num_tasks, seed = identity["split"], identity.get("num_tasks"), identity["seed"]
-    found = taskset.fingerprint(split, num_tasks, seed)
+    without = tuple(identity.get("without") or ())
+    found = fingerprint_of(taskset, split, num_tasks, seed, without)
     if found != identity["tasks_sha256"]:
         raise InputError(
             f"the tasks of {card.title} cannot be made again: their sha256 comes out as {found[:12]} instead of "
             f"{str(identity['tasks_sha256'])[:12]}. Give the options it was measured with, with -o, or the folder of "
             "the evaluation"
         )
-    return tasks_of_split(taskset, split, num_tasks, seed, about={**about, "tasks_sha256": found})
+    left_out: dict[str, JSON] = {"without": list(without)} if without else {}
+    whole = tasks_of_split(taskset, split, num_tasks, seed, about={**about, "tasks_sha256": found, **left_out})
+    return dataclasses.replace(whole, tasks=[task for task in whole.tasks if task.id not in without])
 
 
 def _made_again(taskset: Taskset, pins: Sequence[Task], watch: Watch | None) -> tuple[AuditedTask, ...]:
     tasks = []
     for place, pin in enumerate(pins):
         task = taskset.task(pin.split, pin.index, pin.seed)
-        named = task.public.get("task_id")
-        tasks.append(AuditedTask(str(named) if named is not None else task.id, _content(taskset, task), task.id))
+        tasks.append(AuditedTask(audited_id(task), _content(taskset, task), task.id))
         if watch is not None:
             watch(place + 1, len(pins))
     return tuple(tasks)

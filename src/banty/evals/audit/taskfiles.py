@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,17 +38,21 @@ def read_task_file(path: Path, split: str = "") -> TaskSet:
     if not isinstance(listed, list) or not listed:
         raise InputError(f"{path} holds {_kind(listed)} instead of a list of tasks of tau-bench or tau2-bench")
     tables = _tables(path.parent)
-    tasks = [_task(each, index, f"{path}, task {index}", tables) for index, each in enumerate(listed)]
+    sha256 = hashlib.sha256(raw).hexdigest()
+    tasks = [
+        dataclasses.replace(task, pin=f"{sha256}:{task.id}")
+        for task in (_task(each, index, f"{path}, task {index}", tables) for index, each in enumerate(listed))
+    ]
     ids = [task.id for task in tasks]
-    if twice := next((each for each in ids if ids.count(each) > 1), None):
+    if twice := next((each for each, count in Counter(ids).items() if count > 1), None):
         raise InputError(f"{path} has two tasks of the id {twice!r}")
     if split:
         wanted = _split(path.parent / SPLITS_FILE, split, ids)
         by_id = dict(zip(ids, tasks, strict=True))
         tasks = [by_id[one] for one in wanted]
-    about = {"kind": "task file", "file": str(path.resolve()), "sha256": hashlib.sha256(raw).hexdigest()}
+    about = {"kind": "task file", "file": str(path.resolve()), "sha256": sha256}
     named = f"{path.resolve().parent.name}/{path.name}"
-    origin = (f"{path.name} of sha256 {about['sha256'][:12]}", split or "all")
+    origin = (f"{path.name} of sha256 {sha256[:12]}", split or "all")
     return TaskSet(
         f"{named} {split}".strip(), tasks, {**about, **({"split": split} if split else {})}, AIRLINE_MATCHING, origin
     )
@@ -139,8 +145,13 @@ def _task(raw: Any, index: int, where: str, tables: Mapping[str, str] | None) ->
         )
     calls = _calls(listed, where)
     named = customers_in("" if user else text, calls) | ({str(user)} if user else set())
-    writes = tuple(call for call in calls if not call.name.startswith(_READS))
+    writes = tuple(filter(does_more_than_read, calls))
     return AuditedTask(name, TaskContent(customers=frozenset(named) or None, text=text, writes=writes, tables=tables))
+
+
+def does_more_than_read(call: ToolCall) -> bool:
+    """Whether a call of a benchmark's tool may change something, by the tool's name."""
+    return not call.name.startswith(_READS)
 
 
 def _calls(listed: Any, where: str) -> list[ToolCall]:

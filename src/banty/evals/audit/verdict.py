@@ -15,7 +15,8 @@ from banty.evals.audit.tasks import Side, TaskSet
 from banty.records import JSON
 
 FORMAT = "banty-audit-1"
-_OF_CONTENT = ("customers", "writes", "text")
+OF_CONTENT = ("writes", "text")
+"""The measures of which at least one has to be possible: customers may have been given other ids."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Audit:
     test: TaskSet
     findings: Sequence[Finding]
     construction: str = ""
+    unknown: str = ""
+    """The tasks of which nothing is known that could be compared, if there are any."""
 
     @property
     def overlapping(self) -> list[Finding]:
@@ -47,8 +50,8 @@ class Audit:
 
     @property
     def allowed(self) -> bool:
-        known = any(one.measure in _OF_CONTENT and one.level is not None for one in self.findings)
-        return known and not self.overlapping
+        known = any(one.measure in OF_CONTENT and one.level is not None for one in self.findings)
+        return known and not self.overlapping and not self.unknown
 
     @property
     def sentence(self) -> str:
@@ -59,7 +62,8 @@ class Audit:
         unmeasured = [one.measure for one in self.not_measured]
         missing = f" (not measured: {', '.join(unmeasured)})" if unmeasured else ""
         if not self.allowed:
-            return f"A result {sides} must not be called held-out: what the tasks have in common is not known{missing}."
+            what = f"what {self.unknown} ask" if self.unknown else "what the tasks have in common"
+            return f"A result {sides} must not be called held-out: {what} is not known{missing}."
         if self.related:
             shared = f"they share {_listed([one.shares for one in self.related])}, and nothing else that was looked for"
         else:
@@ -116,7 +120,25 @@ def audit(train: TaskSet, test: TaskSet) -> Audit:
         measures.same_templates(left, right),
         measures.same_tables(left, right),
     )
-    return Audit(train, test, findings, _construction(train, test))
+    return Audit(train, test, findings, _construction(train, test), _unknown(left, right) or _unknown(right, left))
+
+
+def _unknown(side: Side, other: Side) -> str:
+    """How many of a side's tasks cannot be compared with the other side's; empty if all of them can.
+
+    It takes golden writes or a text. A conversation beside what others are told has neither: its words are other words,
+    and what was done in it may be wrong. There it takes customers.
+    """
+    kinds = {task.spoken for task in other.tasks}
+    dark = sum(
+        not (
+            side.words[place] or side.writes[place] is not None
+            if kinds == {task.spoken}
+            else side.customers[place] and any(other.customers)
+        )
+        for place, task in enumerate(side.tasks)
+    )
+    return f"{dark:,} of {_sized(side)}" if dark and dark < len(side) else ""
 
 
 def _construction(train: TaskSet, test: TaskSet) -> str:
@@ -125,10 +147,10 @@ def _construction(train: TaskSet, test: TaskSet) -> str:
         return ""
     if train.split == test.split:
         return f"both are of the split {train.split[1]!r} of {train.split[0]}"
-    return f"the splits {train.split[1]!r} and {test.split[1]!r} of {train.split[0]}, which have no pin in common"
+    return f"the splits {train.split[1]!r} and {test.split[1]!r} of {train.split[0]}"
 
 
-def _sized(tasks: TaskSet) -> str:
+def _sized(tasks: TaskSet | Side) -> str:
     count = len(tasks.tasks)
     return f"{count:,} task{'s' if count != 1 else ''} of {tasks.name}"
 
