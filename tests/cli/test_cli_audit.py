@@ -191,7 +191,10 @@ def test_conversations_without_their_environment_are_compared_by_what_was_said(c
     finally:
         (bare / "rollouts").rename(clean / "rollouts")
     assert data["train"]["text"] == "what users said in stored rollouts"
-    assert "(not measured: text)" in data["sentence"]
+    assert (
+        "2 of 6 tasks of the run bare could be compared neither by golden writes nor by instruction"
+        in (data["sentence"])
+    )
     empty = tmp_path / "empty"
     empty.mkdir()
     (empty / "recipe.json").write_text("{}")

@@ -233,6 +233,10 @@ async def run_baselines(
     """One episode of every task for each of the taskset's baselines, or for those of them in `only`."""
     baselines = taskset.baselines()
     plain = dataclasses.replace(plan, num_trials=1, params=SamplingParams(), exact=False)
+    if plan.without:
+        kept = {task.index for task in plan.tasks(taskset)}
+        theirs = take(baselines.taskset, plan.split, plan.num_tasks, plan.seed)
+        plain = dataclasses.replace(plain, without=tuple(audited_id(task) for task in theirs if task.index not in kept))
     return {
         name: await evaluate(plain, baselines.taskset, Cast(PerTaskPolicy(name, make_policy)))
         for name, make_policy in baselines.policies.items()

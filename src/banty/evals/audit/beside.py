@@ -56,7 +56,7 @@ class AuditFile:
             _same(test.get("sha256"), file)
             and (test.get("split") or "base") == identity.get("split")
             and test.get("num_tasks") == num_tasks
-            and not identity.get("without")
+            and (test.get("without") or []) == (identity.get("without") or [])
         )
 
 

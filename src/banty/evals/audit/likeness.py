@@ -107,7 +107,7 @@ def likeness(train: Side, test: Side) -> Likeness:
         best_matches(test.words, train.words, jaccard),
         best_matches(test.shingles, train.shingles, containment),
     )
-    usable = [row for row, gone in enumerate(related) if len(gone) < len(train)]
+    usable = [row for row, gone in enumerate(related) if len(gone) < len(train) and train.words[chosen[row]]]
     null = (
         best_matches([train.words[place] for place in chosen], train.words, jaccard, related).scores[usable],
         best_matches([train.shingles[place] for place in chosen], train.shingles, containment, related).scores[usable],

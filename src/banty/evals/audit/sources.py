@@ -30,13 +30,14 @@ Watch = Callable[[int, int], None]
 @dataclass(frozen=True, kw_only=True)
 class Opening:
     """How one side is opened. `default_split` is what an environment named without a split stands for; `num_tasks`
-    the first so many of it, or all. `watch` is told how many
-    of how many tasks are made."""
+    the first so many of it, or all, and of these `without` names those to leave out. `watch` is told how many of how
+    many tasks are made."""
 
     default_split: str
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     num_tasks: int | None = None
+    without: tuple[str, ...] = ()
     allow_code: bool = False
     watch: Watch | None = None
 
@@ -48,6 +49,20 @@ def open_tasks(spec: str, how: Opening) -> TaskSet:
     training run (the tasks it trained on), an evaluation or its card. Raises InputError for anything else, and for
     tasks that cannot be made again here.
     """
+    return _left_out(_opened(spec, how), how.without)
+
+
+def _left_out(tasks: TaskSet, without: Sequence[str]) -> TaskSet:
+    """The tasks but for these. Raises InputError for one that is not among them."""
+    if not without:
+        return tasks
+    if strange := sorted(set(without) - {task.id for task in tasks.tasks}):
+        raise InputError(f"{tasks.name} has no task {strange[0]!r}, which was to be left out")
+    left = [task for task in tasks.tasks if task.id not in without]
+    return dataclasses.replace(tasks, tasks=left, about={**tasks.about, "without": list(without)})
+
+
+def _opened(spec: str, how: Opening) -> TaskSet:
     path, split = _path_of(spec)
     if path is None:
         return _of_environment(spec, how)
@@ -174,7 +189,7 @@ def _of_environment(spec: str, how: Opening) -> TaskSet:
     )
     if how.default_split == "train":
         return made
-    sha256 = taskset.fingerprint(split, how.num_tasks, how.seed)
+    sha256 = fingerprint_of(taskset, split, how.num_tasks, how.seed, how.without)
     return TaskSet(made.name, made.tasks, {**made.about, "tasks_sha256": sha256}, made.matching, made.split)
 
 
@@ -236,9 +251,7 @@ def tasks_of_card(card: Card, taskset: Taskset, about: Mapping[str, JSON]) -> Ta
             f"{str(identity['tasks_sha256'])[:12]}. Give the options it was measured with, with -o, or the folder of "
             "the evaluation"
         )
-    left_out: dict[str, JSON] = {"without": list(without)} if without else {}
-    whole = tasks_of_split(taskset, split, num_tasks, seed, about={**about, "tasks_sha256": found, **left_out})
-    return dataclasses.replace(whole, tasks=[task for task in whole.tasks if task.id not in without])
+    return _left_out(tasks_of_split(taskset, split, num_tasks, seed, about={**about, "tasks_sha256": found}), without)
 
 
 def _made_again(taskset: Taskset, pins: Sequence[Task], watch: Watch | None) -> tuple[AuditedTask, ...]:

@@ -135,7 +135,7 @@ def _task(raw: Any, index: int, where: str, tables: Mapping[str, str] | None) ->
         if not isinstance(told, (dict, str)) or not isinstance(criteria, dict):
             raise InputError(f"{where} has no user_scenario.instructions or no object of evaluation_criteria")
         text, name = told_text(told), str(raw["id"])
-        listed, user = criteria.get("actions") or [], None
+        listed, user = criteria.get("actions"), None
     elif isinstance(raw, dict) and isinstance(raw.get("instruction"), str) and isinstance(raw.get("actions"), list):
         text, name, listed, user = raw["instruction"], str(raw.get("id", index)), raw["actions"], raw.get("user_id")
     else:
@@ -143,9 +143,9 @@ def _task(raw: Any, index: int, where: str, tables: Mapping[str, str] | None) ->
             f"{where} is {_kind(raw)}, and neither a task of tau2-bench (id, user_scenario, evaluation_criteria) nor "
             "one of tau-bench (user_id, instruction, actions)"
         )
-    calls = _calls(listed, where)
+    calls = [] if listed is None else _calls(listed, where)
     named = customers_in("" if user else text, calls) | ({str(user)} if user else set())
-    writes = tuple(filter(does_more_than_read, calls))
+    writes = None if listed is None else tuple(filter(does_more_than_read, calls))
     return AuditedTask(name, TaskContent(customers=frozenset(named) or None, text=text, writes=writes, tables=tables))
 
 
