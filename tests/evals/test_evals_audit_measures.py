@@ -327,3 +327,13 @@ def test_tasks_of_one_file_in_two_splits_are_the_same(tmp_path: Path) -> None:
     result = audit(*sides)
     assert [one.measure for one in result.overlapping] == ["tasks"]
     assert result.to_leave_out == ["2"]
+
+
+def test_short_texts_say_something_only_where_they_differ() -> None:
+    """Data such as `member 3 returns Dune` tells tasks apart; three words that are the same may be one task or two."""
+    train = [task(str(at), f"member {at} returns Dune") for at in range(1, 80, 2)]
+    apart = audit(tasks("TRAIN", train), tasks("TEST", [task("a", "member 2 returns Dune"), task("b", "member 4")]))
+    assert apart.allowed
+    same = audit(tasks("TRAIN", train), tasks("TEST", [task("a", "member 3 returns Dune"), task("b", "member 4")]))
+    assert not same.allowed
+    assert "some have those of a training task" in of(same, "text").shares

@@ -356,8 +356,8 @@ def _not_telling(train: Side, test: Side, like: Likeness) -> str:
     """Why a text measure that found nothing says nothing; empty where it does say something."""
     if not like.telling:
         return f"{len(test)} test and {len(train)} training tasks are too few to tell likeness from chance"
-    if all(len(words) < FEWEST_WORDS for words in test.spoken):
-        return f"no test task has {FEWEST_WORDS} words"
+    if all(len(words) < FEWEST_WORDS for words in test.spoken) and set(test.spoken) & set(train.spoken):
+        return f"no test task has {FEWEST_WORDS} words, and some have those of a training task"
     return ""
 
 
