@@ -337,3 +337,14 @@ def test_short_texts_say_something_only_where_they_differ() -> None:
     same = audit(tasks("TRAIN", train), tasks("TEST", [task("a", "member 3 returns Dune"), task("b", "member 4")]))
     assert not same.allowed
     assert "some have those of a training task" in of(same, "text").shares
+
+
+def test_writes_that_many_tasks_have_and_that_name_no_record_tell_nothing() -> None:
+    refuse, mail = ToolCall("decline", {"reason": "out of stock"}), ToolCall("send", {"text": "one of its kind"})
+    train = [*TRAIN, *(task(f"r{at}", " ".join(words(700 + at)), f"r_{at}", [refuse]) for at in range(3))]
+    train.append(task("m", " ".join(words(800)), "m_1", [mail]))
+    test = [*TEST, task("a", " ".join(words(801)), "a_1", [refuse]), task("b", " ".join(words(802)), "b_1", [mail])]
+    assert found(train, test[:-1], "writes").level == "none"
+    assert found(train, test, "writes").overlapping == {61}
+    several = task("c", " ".join(words(803)), "c_1", [refuse, cancel("NEW1")])
+    assert found(train, [*TEST, several], "writes").level == "none", "a refusal within it is nobody's task"

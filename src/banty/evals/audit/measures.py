@@ -33,7 +33,8 @@ CUSTOMERS_RULE = (
 )
 WRITES_RULE = (
     "Overlapping: the golden writes of a test task, as a set of canonical calls, are those of a training task, or all "
-    "of one's are among the other's. Related: a golden write uses the tool of a training task on the same record. "
+    "of one's are among the other's; but not where they name no record and several training tasks have them, as a "
+    "refusal in fixed words does. Related: a golden write uses the tool of a training task on the same record. "
     "Tasks that write nothing do not count."
 )
 TEXT_RULE = (
@@ -136,7 +137,12 @@ def same_writes(train: Side, test: Side) -> Finding:
     writing = [place for place, key in enumerate(test.write_keys) if key]
     if not writing:
         return unknown("writes", WRITES_RULE, "no test task is known to write")
-    identical = {place: by_key[test.write_keys[place]] for place in writing if test.write_keys[place] in by_key}
+    holders = Counter(train.write_keys)
+    identical = {
+        place: by_key[test.write_keys[place]]
+        for place in writing
+        if test.write_keys[place] in by_key and (test.records[place] or holders[test.write_keys[place]] == 1)
+    }
     by_write: dict[str, list[int]] = {}
     for place, each in enumerate(train.each_write):
         for write in each:
@@ -348,7 +354,12 @@ def _within(train: Side, by_write: Mapping[str, Sequence[int]], test: Side, plac
     """A training task that has all of a test task's golden writes, or whose own are all among the test task's."""
     mine = test.each_write[place]
     shared = Counter(other for write in mine for other in by_write.get(write, ()))
-    found = (other for other, count in shared.items() if count in (len(mine), len(train.each_write[other])))
+    found = (
+        other
+        for other, count in shared.items()
+        if (count == len(mine) and test.records[place])
+        or (count == len(train.each_write[other]) and train.records[other])
+    )
     return min(found, default=None)
 
 
