@@ -127,7 +127,7 @@ def test_a_runs_evaluations_have_an_audit_beside_them(clean: Path) -> None:
         data = json.loads((folder / AUDIT_FILE).read_text())
         assert data["may_be_called_held_out"] is True
         assert (data["train"]["num_tasks"], data["test"]["num_tasks"]) == (6, 6)
-        assert data["construction"] == "the splits 'train' and 'test' of airline/mini, which have no pin in common"
+        assert data["construction"] == "the splits 'train' and 'test' of airline/mini"
         assert standing_of(folder, read_card(folder)).held_out
     assert "on 6 held-out test tasks of airline/mini" in headline(clean)
     assert "may be called held-out" in write_report(clean).read_text()
@@ -191,7 +191,10 @@ def test_conversations_without_their_environment_are_compared_by_what_was_said(c
     finally:
         (bare / "rollouts").rename(clean / "rollouts")
     assert data["train"]["text"] == "what users said in stored rollouts"
-    assert "(not measured: customers, writes, tables)" in data["sentence"]
+    assert (
+        "2 of 6 tasks of the run bare could be compared neither by golden writes nor by instruction"
+        in (data["sentence"])
+    )
     empty = tmp_path / "empty"
     empty.mkdir()
     (empty / "recipe.json").write_text("{}")

@@ -17,8 +17,10 @@ AUDIT = {
     "format": "banty-audit-1",
     "may_be_called_held_out": True,
     "sentence": "Nothing in these tasks is in the training tasks.",
+    "train": {"name": "TRAIN", "num_tasks": 9},
     "test": {"tasks_sha256": made.identity()["tasks_sha256"]},
-    "overlaps": [],
+    "overlaps": [{"measure": "text", "level": "none"}],
+    "overlapping_tasks": [],
 }
 
 
@@ -82,11 +84,14 @@ def test_the_audit_beside_a_result_or_named(measured: Path, tmp_path: Path) -> N
     one, two = (made.write(tmp_path / name, made.episodes(told)) for name, told in (("1", [[1]]), ("2", [[0]])))
     (one / "audit.json").write_text(json.dumps(AUDIT))
     data = json.loads(run("card", one, two, "--out", tmp_path / "b", "--json").output)
-    assert data["audit"]["sentence"] == AUDIT["sentence"]
-    (two / "audit.json").write_text(json.dumps({**AUDIT, "sentence": "Another."}))
-    done = run("card", one, two, "--out", tmp_path / "c")
-    assert isinstance(done.exception, InputError)
-    assert "different audits" in str(done.exception)
+    assert data["audit"]["audited"] is False, "nobody knows what the second was trained on"
+    (two / "audit.json").write_text(json.dumps({**AUDIT, "train": {"name": "OTHER", "num_tasks": 3}}))
+    data = json.loads(run("card", one, two, "--out", tmp_path / "c", "--json").output)
+    assert data["audit"]["may_be_called_held_out"] is True
+    said = "A result must not be called held-out: they share tasks."
+    (two / "audit.json").write_text(json.dumps({**AUDIT, "may_be_called_held_out": False, "sentence": said}))
+    data = json.loads(run("card", one, two, "--out", tmp_path / "d", "--json").output)
+    assert (data["audit"]["may_be_called_held_out"], data["audit"]["sentence"]) == (False, said)
 
 
 def test_the_reward_file_of_the_run_an_evaluation_lies_in(tmp_path: Path) -> None:
@@ -119,7 +124,7 @@ def test_nothing_is_written_for_wrong_input(tmp_path: Path) -> None:
         ([folder, "--out", folder], "already holds a run"),
         ([folder, "--out", folder / "card.json"], "takes a folder of its own"),
         ([folder, tmp_path / "nowhere", "--out", tmp_path / "card"], "is not there"),
-        ([folder, "--out", tmp_path / "card", "--audit", folder / "card.json"], "is not an audit"),
+        ([folder, "--out", tmp_path / "card", "--audit", folder / "card.json"], "is not an audit of this Banty"),
         ([folder, "--out", tmp_path / "card", "--price", "a=1,2", "--price", "a=2,3"], "names a twice"),
     ]
     for words, said in wrong:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.evals.audited import cancel, strangers, task, tasks, words
+from tests.evals.audited import cancel, strangers, task, tasks, tau2_task, words
 
 from banty.errors import InputError
-from banty.evals.audit import Audit, AuditedTask, Finding, audit
+from banty.evals.audit import Audit, AuditedTask, Finding, Opening, audit, open_tasks
 from banty.evals.audit.likeness import best_matches, containment, jaccard, tail
-from banty.evals.audit.tasks import skeletons_of
+from banty.evals.audit.tasks import Side, skeletons_of
 from banty.records import TaskContent, ToolCall, generator
 
 TRAIN = strangers(200)
@@ -27,8 +29,8 @@ def of(audited: Audit, measure: str) -> Finding:
 
 
 def rephrased(original: AuditedTask, **changes: object) -> AuditedTask:
-    """The task with two words changed and whatever else is asked."""
-    said = " ".join(["other", "thing", *original.content.text.split()[2:]])
+    """The task with six words of thirty changed and whatever else is asked."""
+    said = " ".join(["and", "so", "some", "other", "thing", "then", *original.content.text.split()[6:]])
     content = dataclasses.replace(original.content, text=said, **changes)  # type: ignore[arg-type]
     return dataclasses.replace(original, id=f"new {original.id}", content=content)
 
@@ -91,7 +93,7 @@ def test_golden_writes_are_compared_in_canonical_form_and_as_a_set() -> None:
 
 def test_tasks_that_write_nothing_have_no_writes_in_common() -> None:
     idle = found([task("a", "x", "g", [])], [task("b", "y", "h", [])], "writes")
-    assert (idle.level, idle.of) == ("none", 0)
+    assert (idle.level, idle.of, idle.shares) == (None, 0, "no test task is known to write")
 
 
 def test_rephrasings_are_close_and_chance_is_not() -> None:
@@ -192,9 +194,9 @@ def test_what_is_not_known_is_said_and_allows_nothing_by_itself() -> None:
     )
     levels = {row["measure"]: row["level"] for row in result.to_json()["overlaps"]}
     assert levels["text"] == "not measured"
-    partly = audit(tasks("TRAIN", [task("a", "some words")]), tasks("TEST", [task("b", "other ones")]))
+    partly = audit(tasks("TRAIN", [task(one.id, one.content.text) for one in TRAIN]), tasks("TEST", TEST))
     assert partly.allowed
-    assert partly.sentence.endswith("(not measured: customers, writes, templates, tables).")
+    assert partly.sentence.endswith("(not measured: customers, writes, tables).")
 
 
 def test_an_empty_side_is_refused() -> None:
@@ -232,3 +234,117 @@ def test_skeletons_mask_what_is_an_entity_and_keep_what_is_said() -> None:
         "move my flight number from code to name on number number please",
         "i am id and want it now",
     }
+
+
+def renamed(original: AuditedTask, who: str) -> AuditedTask:
+    """The same task under another customer: one word of thirty and a record differ, and nothing is written."""
+    said = f"{who} {original.content.text.partition(' ')[2]}"
+    return task(who, said, who, [])
+
+
+def test_one_copy_under_another_name_is_found_among_a_thousand() -> None:
+    many = strangers(1000, first=5000, who="visitor")
+    result = audit(tasks("TRAIN", TRAIN), tasks("TEST", [*many, renamed(TRAIN[3], "zed_1")]))
+    text = of(result, "text")
+    assert (text.level, text.figures["word_for_word"], text.figures["nearly_word_for_word"]) == ("overlapping", 0, 1)
+    assert text.shares == "instructions nearly word for word (1 of 1001 test tasks)"
+    assert result.to_leave_out == ["zed_1"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_sets_too_small_to_tell_likeness_from_chance_allow_nothing(size: int) -> None:
+    """Everything is rephrased, and so little of it that the same might be chance."""
+    train = [dataclasses.replace(one, content=dataclasses.replace(one.content, writes=())) for one in TRAIN[:size]]
+    test = [task(f"n{at}", rephrased(one).content.text, f"new_{at}", []) for at, one in enumerate(train)]
+    result = audit(tasks("TRAIN", train), tasks("TEST", test))
+    assert not result.allowed
+    assert of(result, "text").level is None
+    assert "too few to tell likeness from chance" in of(result, "text").shares
+
+
+def test_a_set_that_is_mostly_rephrased_leaves_no_task_that_is_not() -> None:
+    result = audit(tasks("TRAIN", TRAIN), tasks("TEST", [*TEST[:4], *map(rephrased, TRAIN[:6])]))
+    assert (of(result, "text").level, of(result, "text").count) == ("overlapping", 6)
+    assert len(result.to_leave_out) == 10
+
+
+def test_golden_writes_within_anothers_overlap_in_either_direction() -> None:
+    one, both = task("one", "x", "g", [cancel("A1")]), task("both", "y", "h", [cancel("A1"), cancel("B2")])
+    other = task("other", "z", "i", [cancel("A1"), cancel("C3")])
+    for train, test, level in ((one, both, "overlapping"), (both, one, "overlapping"), (both, other, "related")):
+        writes = found([*TRAIN, train], [*TEST, test], "writes")
+        assert writes.level == level, (train.id, test.id)
+        assert writes.figures["within"] == (level == "overlapping")
+
+
+def test_two_requests_of_one_customer_are_told_apart_by_how_far_strangers_come() -> None:
+    """A third of the words in common is more than strangers have, and less than chance gives the best of a thousand."""
+    original = TRAIN[3]
+    half = [*original.content.text.split()[:22], *words(9000, 8)]
+    again = task("again", " ".join(half), "guest_3", [])
+    assert found(TRAIN, [*TEST, again], "customers").level == "overlapping"
+    crowd = [dataclasses.replace(one, content=dataclasses.replace(one.content, writes=None)) for one in TRAIN]
+    few = [
+        dataclasses.replace(one, content=dataclasses.replace(one.content, customers=frozenset({f"c{at % 2}"})))
+        for at, one in enumerate(crowd)
+    ]
+    visitor = task("v", " ".join(words(9100)), "c1", [])
+    assert found(few, [visitor, *TEST], "customers").level == "related", "one of two customers has half of everything"
+
+
+def test_words_of_any_script_are_words() -> None:
+    side = Side(tasks("T", [task("a", "Über Straße don't 取消预订 mia_li_1 2,5")]), {})
+    assert side.spoken[0] == ("über", "straße", "don't", "取", "消", "预", "订", "mia_li_1", "2", "5")
+
+
+def spoken(name: str, said: str, customer: str = "", writes: list[ToolCall] | None = None) -> AuditedTask:
+    return dataclasses.replace(task(name, said, customer, writes), spoken=True)
+
+
+def test_conversations_are_not_compared_by_words_with_what_others_are_told() -> None:
+    """What a user says is other words than what they are told to want, and what was done may be wrong."""
+    plain = [spoken(f"s{at}", "Hello, I would like to get rid of my trip next week, thanks.") for at in range(40)]
+    result = audit(tasks("TRAIN", plain), tasks("TEST", TEST))
+    assert not result.allowed
+    assert of(result, "text").level is None
+    known = [spoken(f"k{at}", "I want my money back at once please.", f"guest_{at}") for at in range(40)]
+    assert audit(tasks("TRAIN", known), tasks("TEST", TEST)).findings[1].level == "none"
+    returning = task("returns", " ".join(words(5000)), "guest_3", [])
+    assert found(known, [*TEST, returning], "customers").level == "overlapping"
+    mixed = audit(tasks("TRAIN", [*TRAIN, plain[0]]), tasks("TEST", TEST))
+    assert not mixed.allowed
+    assert "1 of 201 tasks of TRAIN could be compared neither by golden writes nor by instruction" in mixed.sentence
+    copied = audit(tasks("TRAIN", [*TRAIN, *known]), tasks("TEST", [*TEST, renamed(TRAIN[3], "zed_1")]))
+    assert of(copied, "text").level == "overlapping", "conversations beside them do not hide the instructions"
+
+
+def test_tasks_of_one_file_in_two_splits_are_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "tasks.json"
+    bare = [{**tau2_task(str(at), f"Short text {at}"), "evaluation_criteria": {}} for at in range(6)]
+    file.write_text(json.dumps(bare))
+    (tmp_path / "split_tasks.json").write_text(json.dumps({"train": ["0", "1", "2"], "test": ["2", "3"]}))
+    sides = [open_tasks(f"{file}:{split}", Opening(default_split=split)) for split in ("train", "test")]
+    result = audit(*sides)
+    assert [one.measure for one in result.overlapping] == ["tasks"]
+    assert result.to_leave_out == ["2"]
+
+
+def test_short_texts_say_something_only_where_they_differ() -> None:
+    """Data such as `member 3 returns Dune` tells tasks apart; three words that are the same may be one task or two."""
+    train = [task(str(at), f"member {at} returns Dune") for at in range(1, 80, 2)]
+    apart = audit(tasks("TRAIN", train), tasks("TEST", [task("a", "member 2 returns Dune"), task("b", "member 4")]))
+    assert apart.allowed
+    same = audit(tasks("TRAIN", train), tasks("TEST", [task("a", "member 3 returns Dune"), task("b", "member 4")]))
+    assert not same.allowed
+    assert "some have those of a training task" in of(same, "text").shares
+
+
+def test_writes_that_many_tasks_have_and_that_name_no_record_tell_nothing() -> None:
+    refuse, mail = ToolCall("decline", {"reason": "out of stock"}), ToolCall("send", {"text": "one of its kind"})
+    train = [*TRAIN, *(task(f"r{at}", " ".join(words(700 + at)), f"r_{at}", [refuse]) for at in range(3))]
+    train.append(task("m", " ".join(words(800)), "m_1", [mail]))
+    test = [*TEST, task("a", " ".join(words(801)), "a_1", [refuse]), task("b", " ".join(words(802)), "b_1", [mail])]
+    assert found(train, test[:-1], "writes").level == "none"
+    assert found(train, test, "writes").overlapping == {61}
+    several = task("c", " ".join(words(803)), "c_1", [refuse, cancel("NEW1")])
+    assert found(train, [*TEST, several], "writes").level == "none", "a refusal within it is nobody's task"

@@ -17,13 +17,13 @@ from tests.published_data import PLACE
 
 from banty.envs.registry import make_taskset
 from banty.errors import InputError
+from banty.evals.audit import read_audit
 from banty.evals.dependability import (
     Price,
     Result,
     TaskFacts,
     dependability_card,
     facts_of,
-    read_audit,
     read_results,
 )
 from banty.records import Habit, Rollout
@@ -268,16 +268,17 @@ AUDIT = {
     "format": "banty-audit-1",
     "may_be_called_held_out": True,
     "sentence": "These tasks may be called held-out.",
-    "train": {},
+    "train": {"name": "TRAIN", "num_tasks": 9},
     "test": {"tasks_sha256": made.identity()["tasks_sha256"]},
-    "overlaps": [],
+    "overlaps": [{"measure": "text", "level": "none"}],
+    "overlapping_tasks": [],
 }
 
 
 def audited(folder: Path, **changes: Any) -> dict[str, Any]:
     results = read_results([made.write(folder, made.episodes([[1, 0], [1, 1]]))])
     file = write_json(folder.with_suffix(".json"), {**AUDIT, **changes})
-    found: dict[str, Any] = dependability_card(results, NOBODY, audit=read_audit(file))["audit"]
+    found: dict[str, Any] = dependability_card(results, NOBODY, audits=[read_audit(file)])["audit"]
     return found
 
 
@@ -285,10 +286,9 @@ def test_the_audit_s_sentence_and_nothing_without_one(tmp_path: Path) -> None:
     found = audited(tmp_path / "a")
     assert (found["audited"], found["may_be_called_held_out"]) == (True, True)
     assert found["sentence"] == AUDIT["sentence"]
-    assert audited(tmp_path / "b", test={"sha256": made.identity()["tasks_sha256"]})["audited"]
     refused = audited(tmp_path / "c", may_be_called_held_out=False, sentence="The test set is the training set.")
     assert (refused["audited"], refused["may_be_called_held_out"]) == (True, False)
-    for at, test in enumerate(({"tasks_sha256": "f" * 64}, {}, None, {"sha256": ["f"]})):
+    for at, test in enumerate(({"tasks_sha256": "f" * 64}, {}, {"sha256": ["f"]})):
         other = audited(tmp_path / f"d{at}", test=test)
         assert not other["audited"]
         assert "does not name them" in other["sentence"]
@@ -301,10 +301,16 @@ def test_the_audit_s_sentence_and_nothing_without_one(tmp_path: Path) -> None:
     ("text", "said"),
     [
         (None, "no audit at"),
-        ("{", "is not an audit"),
+        ("{", r"cannot be read \(JSONDecodeError\), so it is no audit"),
         ("[]", "its format is 'list'"),
         ('{"format": "banty-audit-2"}', "its format is 'banty-audit-2'"),
-        ('{"format": "banty-audit-1", "sentence": "x"}', "damaged audit"),
+        ('{"format": "banty-audit-1", "sentence": "x"}', "is damaged"),
+        (json.dumps({**AUDIT, "test": None}), "damaged: it has no test"),
+        (json.dumps({**AUDIT, "overlapping_tasks": ["3"]}), "contradicts itself"),
+        (json.dumps({**AUDIT, "overlaps": []}), "contradicts itself"),
+        (json.dumps({**AUDIT, "overlaps": [{"measure": "customers", "level": "none"}]}), "contradicts itself"),
+        (json.dumps({**AUDIT, "train": {}}), "contradicts itself"),
+        (json.dumps({**AUDIT, "sentence": "It must not be called held-out: they share all."}), "contradicts itself"),
     ],
 )
 def test_what_is_no_audit(tmp_path: Path, text: str | None, said: str) -> None:
@@ -312,6 +318,37 @@ def test_what_is_no_audit(tmp_path: Path, text: str | None, said: str) -> None:
         (tmp_path / "audit.json").write_text(text)
     with pytest.raises(InputError, match=said):
         read_audit(tmp_path / "audit.json")
+
+
+def test_an_audit_of_a_task_file_is_one_of_its_split_and_its_size(tmp_path: Path) -> None:
+    """A file's sha256 says nothing of which of its tasks were compared."""
+    who = made.identity(split="test", provenance={"tasks_sha256": "f" * 64})
+    results = read_results([made.write(tmp_path / "a", made.episodes([[1, 0], [1, 1]]), who)])
+
+    def about(**test: Any) -> bool:
+        file = write_json(tmp_path / "audit.json", {**AUDIT, "test": {"sha256": "f" * 64, **test}})
+        return bool(dependability_card(results, NOBODY, audits=[read_audit(file)])["audit"]["audited"])
+
+    assert about(split="test", num_tasks=2)
+    assert not about(split="train", num_tasks=2)
+    assert not about(split="test", num_tasks=1)
+    assert not about(num_tasks=2), "an audit of the whole file, which is its split base"
+
+
+def test_every_result_of_a_card_needs_an_audit_that_allows_it(tmp_path: Path) -> None:
+    results = read_results([made.write(tmp_path / "a", made.episodes([[1, 0], [1, 1]]))])
+    allowing = read_audit(write_json(tmp_path / "yes.json", AUDIT))
+    refusal = {"may_be_called_held_out": False, "sentence": "It must not be called held-out: they share all."}
+    refusing = read_audit(write_json(tmp_path / "no.json", {**AUDIT, **refusal}))
+    other = read_audit(write_json(tmp_path / "else.json", {**AUDIT, "test": {"tasks_sha256": "0" * 64}}))
+
+    def allowed(*audits: Any) -> bool:
+        return bool(dependability_card(results, NOBODY, audits=audits)["audit"]["may_be_called_held_out"])
+
+    assert allowed(allowing)
+    assert allowed(allowing, allowing)
+    for missing in (refusing, other, None):
+        assert not allowed(allowing, missing)
 
 
 # What the tasks themselves know.

@@ -71,9 +71,10 @@ def audit_json(card: Card, allowed: bool = True, split: str = "train") -> dict[s
         "format": FORMAT,
         "may_be_called_held_out": allowed,
         "sentence": f"A result {verdict if allowed else 'must not be called held-out: they share tasks (3 of 4)'}.",
-        "train": {"env": "hand/made", "split": split},
+        "train": {"name": f"hand/made {split}", "num_tasks": 9, "env": "hand/made", "split": split},
         "test": {"tasks_sha256": card.data["identity"]["tasks_sha256"]},
-        "overlaps": [],
+        "overlaps": [{"measure": "text", "level": "none" if allowed else "overlapping"}],
+        "overlapping_tasks": [] if allowed else ["1", "2", "3"],
     }
 
 

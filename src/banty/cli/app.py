@@ -12,7 +12,7 @@ from rich.console import Console
 
 from banty import __version__
 from banty.cli import show
-from banty.cli.audit import audit
+from banty.cli.audit import audit, overlapping_in
 from banty.cli.calibrate import calibrate
 from banty.cli.card import card
 from banty.cli.choices import (
@@ -202,6 +202,9 @@ def evaluate(
     tool_calls: Annotated[
         str, typer.Option(help="How an endpoint gives calls: native, or text as hermes or qwen_xml.")
     ] = "native",
+    without: Annotated[
+        str, typer.Option(help="An audit of these tasks: leave out those that overlap with training.")
+    ] = "",
     seed: Seed = 0,
     out: Out = "",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the evaluation in --out.")] = False,
@@ -246,6 +249,7 @@ def evaluate(
         params=SamplingParams(temperature=temperature, max_tokens=max_tokens),
         limits=Limits(max_turns=max_turns),
         concurrency=concurrency,
+        without=overlapping_in(without) if without else (),
     )
     seats = [
         Seat(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,11 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from banty.cli.auditing import run_of_weights, tasks_of_run
 from banty.cli.choices import options_of
 from banty.cli.plain import plain, print_json, visible
 from banty.cli.progress import Meter
 from banty.errors import InputError, StoreError
-from banty.evals.audit import AUDIT_FILE, Audit, Opening, TaskSet, open_tasks
+from banty.evals.audit import AUDIT_FILE, Audit, Opening, TaskSet, open_tasks, read_audit
 from banty.evals.audit import audit as audit_tasks
 from banty.runs.folder import write_json
 
@@ -32,6 +34,7 @@ def audit(
     ] = None,
     train_tasks: Annotated[int | None, typer.Option(help="The first N training tasks; all if not given.")] = None,
     test_tasks: Annotated[int | None, typer.Option(help="The first N test tasks; all if not given.")] = None,
+    without: Annotated[str, typer.Option(help="An earlier audit: leave out the test tasks that overlapped.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of an environment's tasks.")] = 0,
     out: Annotated[str, typer.Option(help=f"Folder to write {AUDIT_FILE} into; nothing is written without it.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")] = False,
@@ -52,8 +55,19 @@ def audit(
     if out:
         check_unaudited(Path(out))
     given = _options(option or [])
-    left = _opened(train, "train", given["train"], seed, train_tasks, allow_code, as_json)
-    right = _opened(test, "test", given["test"], seed, test_tasks, allow_code, as_json)
+    left_out = overlapping_in(without) if without else ()
+    sides = [
+        Opening(
+            default_split=side,
+            options=given[side],
+            seed=seed,
+            num_tasks=num_tasks,
+            without=left_out if side == "test" else (),
+            allow_code=allow_code,
+        )
+        for side, num_tasks in (("train", train_tasks), ("test", test_tasks))
+    ]
+    left, right = (_opened(spec, how, as_json) for spec, how in zip((train, test), sides, strict=True))
     found = audit_tasks(left, right)
     data = found.to_json()
     if out:
@@ -65,6 +79,15 @@ def audit(
     print(
         visible(f"audit: {Path(out) / AUDIT_FILE}") if out else f"nothing was written; --out FOLDER keeps {AUDIT_FILE}"
     )
+
+
+def overlapping_in(place: str) -> tuple[str, ...]:
+    """The test tasks that an audit, or the one in a folder, says overlap. Raises InputError where it names none."""
+    file = Path(place)
+    found = read_audit(file / AUDIT_FILE if file.is_dir() else file)
+    if not found.overlapping_tasks:
+        raise InputError(f"{place} names no overlapping tasks, so there is nothing to leave out ({found.sentence})")
+    return tuple(found.overlapping_tasks)
 
 
 def check_unaudited(folder: Path) -> None:
@@ -165,18 +188,16 @@ def _options(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {side: options_of(options) for side, options in given.items()}
 
 
-def _opened(
-    spec: str, side: str, options: Mapping[str, Any], seed: int, num_tasks: int | None, allow_code: bool, quiet: bool
-) -> TaskSet:
-    if num_tasks is not None and num_tasks < 1:
-        raise InputError(f"--{side}-tasks is {num_tasks}; it takes at least 1")
-    with Meter(f"make {side} tasks", num_tasks or 0, "tasks", quiet) as meter:
+def _opened(spec: str, how: Opening, quiet: bool) -> TaskSet:
+    side = how.default_split
+    if how.num_tasks is not None and how.num_tasks < 1:
+        raise InputError(f"--{side}-tasks is {how.num_tasks}; it takes at least 1")
+    with Meter(f"make {side} tasks", how.num_tasks or 0, "tasks", quiet) as meter:
 
         def watch(place: int, of: int) -> None:
             meter.total = of
             meter.advance("", place)
 
-        how = Opening(
-            default_split=side, options=options, seed=seed, num_tasks=num_tasks, allow_code=allow_code, watch=watch
-        )
-        return open_tasks(spec, how)
+        if side == "train" and Path(spec).is_dir() and (run := run_of_weights(Path(spec))) is not None:
+            return tasks_of_run(run, how.allow_code)
+        return open_tasks(spec, dataclasses.replace(how, watch=watch))

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from banty.errors import BantyError
+from banty.envs.airline.matching import AIRLINE_MATCHING
+from banty.errors import BantyError, InputError
 from banty.evals import Card
 from banty.evals.audit import (
     AUDIT_FILE,
     Audit,
-    AuditedTask,
     TaskSet,
     audit,
     refusal,
+    spoken_task,
+    tasks_of_card,
     tasks_of_split,
     tasks_of_store,
     together,
 )
-from banty.records import TaskContent, Taskset
+from banty.records import Taskset
 from banty.runs import RunFolder
 from banty.runs.folder import write_json
 from banty.train.recipe import RLRecipe, SFTRecipe
@@ -37,11 +39,10 @@ class RunAuditor:
         self._found: dict[tuple[str, str], Audit] = {}
 
     def write(self, name: str, card: Card, folder: Path) -> None:
-        """Keep the audit of the evaluation `name` in its folder. What cannot be audited is written down as that, with
-        the reason: a run does not end because of it, and its result may not be called held-out."""
+        """Keep the audit of the evaluation `name` in its folder, in place of one from before the run was gone on with.
+        What cannot be audited is written down as that, with the reason: a run does not end because of it, and its
+        result may not be called held-out."""
         sha256 = str(card.data["identity"]["tasks_sha256"])
-        if _is_of(folder / AUDIT_FILE, sha256):
-            return
         try:
             data = self._audit(name, card, sha256).to_json()
         except BantyError as error:
@@ -50,17 +51,15 @@ class RunAuditor:
 
     def _audit(self, name: str, card: Card, sha256: str) -> Audit:
         if (name, sha256) not in self._found:
-            identity = card.data["identity"]
-            about = {"kind": "evaluation", "tasks_sha256": sha256}
-            taskset = self._tasksets[name]
-            test = tasks_of_split(taskset, identity["split"], identity["num_tasks"], identity["seed"], about=about)
+            test = tasks_of_card(card, self._tasksets[name], {"kind": "evaluation"})
             self._found[name, sha256] = audit(self._training, test)
         return self._found[name, sha256]
 
     @cached_property
     def _training(self) -> TaskSet:
         recipe = self._recipe
-        return self._sampled(recipe) if isinstance(recipe, RLRecipe) else self._imitated(recipe)
+        own = self._sampled(recipe) if isinstance(recipe, RLRecipe) else _imitated(_data_of(recipe), self._allow_code)
+        return _after(own, recipe.policy.start, self._allow_code)
 
     def _sampled(self, recipe: RLRecipe) -> TaskSet:
         """The most that the run samples: its steps take tasks in the split's order, so many a round."""
@@ -69,12 +68,50 @@ class RunAuditor:
         about = {"kind": "training", "method": "rl", "options": dict(recipe.env.options)}
         return tasks_of_split(self._tasksets[""], recipe.env.split, most, block.seed, about=about)
 
-    def _imitated(self, recipe: SFTRecipe) -> TaskSet:
-        parts = [
-            tasks_of_store(folder, _recipe_of(folder), self._allow_code) for folder in map(Path, recipe.data.rollouts)
-        ]
-        parts += [_traces(Path(file)) for file in recipe.data.traces]
-        return together(parts, {"kind": "training", "method": "sft"})
+
+def tasks_of_run(folder: Path, allow_code: bool) -> TaskSet:
+    """All that a training run's weights have been trained on: its own tasks, and those of the run it started from.
+
+    Raises InputError where that cannot be told.
+    """
+    recipe = RunFolder.open(folder).read_json("recipe.json")
+    if recipe.get("kind") == "sft":
+        own = _imitated(_table(recipe.get("data")), allow_code)
+    else:
+        own = tasks_of_store(folder, recipe, allow_code)
+    return _after(own, str(_table(recipe.get("policy")).get("start") or ""), allow_code)
+
+
+def _after(own: TaskSet, start: str, allow_code: bool) -> TaskSet:
+    """A run's own tasks, and those of the run whose weights it started from, if they are a run's."""
+    earlier = run_of_weights(Path(start)) if start else None
+    if earlier is None:
+        return own
+    return together([own, tasks_of_run(earlier, allow_code)], {"kind": "training", "started_from": str(earlier)})
+
+
+def run_of_weights(weights: Path) -> Path | None:
+    """The training run that made these weights, or None where they are not in the folder of one."""
+    whole = weights.expanduser().resolve()
+    for place in (whole, *list(whole.parents)[:2]):
+        if (place / "manifest.json").is_file() and (place / "recipe.json").is_file():
+            kind = RunFolder.open(place).read_json("recipe.json").get("kind")
+            return place if kind in ("rl", "sft") else None
+    return None
+
+
+def _data_of(recipe: SFTRecipe) -> Mapping[str, object]:
+    return {"rollouts": recipe.data.rollouts, "traces": recipe.data.traces}
+
+
+def _imitated(data: Mapping[str, Any], allow_code: bool) -> TaskSet:
+    """The tasks of the stored rollouts and the files of traces that a fine-tuning imitates."""
+    folders, files = (list(map(Path, data.get(name) or ())) for name in ("rollouts", "traces"))
+    parts = [tasks_of_store(folder, _recipe_of(folder), allow_code) for folder in folders]
+    parts += [_traces(file) for file in files]
+    if not parts:
+        raise InputError("the recipe names neither rollouts nor traces")
+    return together(parts, {"kind": "training", "method": "sft"})
 
 
 def _recipe_of(folder: Path) -> Mapping[str, object]:
@@ -87,19 +124,13 @@ def _recipe_of(folder: Path) -> Mapping[str, object]:
 
 
 def _traces(file: Path) -> TaskSet:
-    """Conversations of a file, which name no tasks: what their users say is compared."""
+    """Conversations of a file, which name no tasks: what their users say and what is done for them is compared."""
     tasks = []
     for trace in read_traces(file):
-        messages = [*trace.opening, *(message for _, observed in trace.turns for message in observed)]
-        said = "\n".join(message.content for message in messages if message.role == "user")
-        tasks.append(AuditedTask(trace.name, TaskContent(text=said)))
-    return TaskSet(f"the traces {file.name}", tasks, {"kind": "traces", "file": str(file)})
+        replies = (message for turn, observed in trace.turns for message in (turn, *observed))
+        tasks.append(spoken_task(trace.name, [*trace.opening, *replies]))
+    return TaskSet(f"the traces {file.name}", tasks, {"kind": "traces", "file": str(file)}, AIRLINE_MATCHING)
 
 
-def _is_of(file: Path, sha256: str) -> bool:
-    """Whether an audit of these test tasks is there already."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return bool(found["test"]["tasks_sha256"] == sha256 and found["train"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return False
+def _table(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

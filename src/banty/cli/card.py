@@ -20,21 +20,20 @@ from banty.cli.inspection import taskset_of_run
 from banty.cli.plain import plain, print_json, visible
 from banty.cli.running import run_async
 from banty.errors import InputError, StoreError
+from banty.evals.audit import AUDIT_FILE, AuditFile, read_audit
 from banty.evals.dependability import (
-    Audit,
     Price,
     Result,
     TaskFacts,
     dependability_card,
     facts_of,
-    read_audit,
     read_results,
 )
 from banty.report.dependability import card_headline, dependability_page, pass_sheet
 from banty.runs import check_free, write_text
 from banty.runs.folder import write_json
 
-DATA, PAGE, AUDIT = "card.json", "card.html", "audit.json"
+DATA, PAGE = "card.json", "card.html"
 
 
 def card(
@@ -72,12 +71,12 @@ def card(
     if out:
         check_free(Path(out))
     found = read_results([Path(one) for one in results])
-    audited = _audit(audit, found)
+    audits = _audits(audit, found)
     data = dependability_card(
         found,
         _facts(found, allow_code),
         prices=prices,
-        audit=audited,
+        audits=audits,
         rewards={result.place: file for result in found if (file := _reward_file(result))},
     )
     folder = fresh_folder(out, "card")
@@ -102,15 +101,13 @@ def _price(text: str) -> Price:
     return Price(name, prompt, sampled)
 
 
-def _audit(given: str, results: Sequence[Result]) -> Audit | None:
-    """The audit that was named, or the one beside a result. Raises InputError where results bring different ones."""
+def _audits(given: str, results: Sequence[Result]) -> list[AuditFile | None]:
+    """The audit that was named, which is for all results, or those beside each of them. Raises InputError for what is
+    none."""
     if given:
-        return read_audit(Path(given) / AUDIT if Path(given).is_dir() else Path(given))
+        return [read_audit(Path(given) / AUDIT_FILE if Path(given).is_dir() else Path(given))]
     places = [result.place if result.place.is_dir() else result.place.parent for result in results]
-    found = {one.sha256: one for place in places if (place / AUDIT).is_file() for one in [read_audit(place / AUDIT)]}
-    if len(found) > 1:
-        raise InputError("the results' folders hold different audits; name the one that counts with --audit")
-    return next(iter(found.values()), None)
+    return [read_audit(place / AUDIT_FILE) if (place / AUDIT_FILE).is_file() else None for place in places]
 
 
 def _facts(results: Sequence[Result], allow_code: bool) -> TaskFacts:

@@ -117,6 +117,7 @@ def read_card(path: str | Path) -> Card:
     card = Card(data)
     try:
         _ = card.title, card.success, [task["id"] for task in data["tasks"]], card.successes
+        _ = [str(one) for one in data["identity"].get("without") or ()]
         _ = [data["identity"][name] for name in ("env", "split", "seed", "tasks_sha256", "params", "provenance")]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file} is a damaged result card: {type(error).__name__} {error}") from error

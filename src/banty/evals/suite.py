@@ -21,6 +21,7 @@ from banty.records import (
     SamplingParams,
     Task,
     Taskset,
+    sha256_json,
     take,
 )
 from banty.rollout import Cast, Store, collect, plan_groups
@@ -32,7 +33,8 @@ SHARD_SIZE = 64
 class EvalPlan:
     """Which episodes an evaluation consists of.
 
-    All but `concurrency` and `exact`, which say only how they are run, is part of the evaluation's identity.
+    All but `concurrency` and `exact`, which say only how they are run, is part of the evaluation's identity. `without`
+    names tasks of the first `num_tasks` that are left out, by the ids that an audit gives them.
     """
 
     split: str = "test"
@@ -43,6 +45,7 @@ class EvalPlan:
     limits: Limits = field(default_factory=Limits)
     concurrency: int = 64
     exact: bool = True
+    without: tuple[str, ...] = ()
 
     def check(self, taskset: Taskset) -> None:
         """Raises InputError for a plan that these tasks cannot serve."""
@@ -59,9 +62,16 @@ class EvalPlan:
             raise InputError(f"max_tokens is {self.params.max_tokens}; it takes at least 1")
         if not 0 <= self.params.temperature < math.inf:
             raise InputError(f"the temperature is {self.params.temperature}; it takes a finite number, 0 or more")
+        if self.without:
+            self.tasks(taskset)
+
+    def tasks(self, taskset: Taskset) -> Sequence[Task]:
+        """The tasks in their order. Raises InputError where `without` names others, or leaves none."""
+        return tasks_of(taskset, self.split, self.num_tasks, self.seed, self.without)
 
     def num_episodes(self, taskset: Taskset) -> int:
-        return (self.num_tasks or taskset.splits[self.split]) * self.num_trials
+        size = self.num_tasks or taskset.splits[self.split]
+        return (len(self.tasks(taskset)) if self.without else size) * self.num_trials
 
     def identity(
         self,
@@ -78,6 +88,7 @@ class EvalPlan:
         `details` tells policies of one name apart: the hash of their weights, how an endpoint is asked; `role_details`
         does so for those in roles.
         """
+        left_out = {"without": list(self.without)} if self.without else {}
         told = {"role_details": {role: dict(found) for role, found in role_details.items()}} if role_details else {}
         return {
             "env": taskset.env,
@@ -90,11 +101,44 @@ class EvalPlan:
             "roles": {role: policy.name for role, policy in (roles or {}).items()},
             "role_params": {role: dataclasses.asdict(params) for role, params in (role_params or {}).items()},
             **told,
+            **left_out,
             "params": dataclasses.asdict(self.params),
             "limits": dataclasses.asdict(self.limits),
-            "tasks_sha256": taskset.fingerprint(self.split, self.num_tasks, self.seed),
+            "tasks_sha256": fingerprint_of(taskset, self.split, self.num_tasks, self.seed, self.without),
             "provenance": dict(taskset.provenance),
         }
+
+
+def tasks_of(
+    taskset: Taskset, split: str, num_tasks: int | None, seed: int, without: Sequence[str] = ()
+) -> Sequence[Task]:
+    """The first `num_tasks` tasks of a split, but for those `without` names. Raises InputError where it names one that
+    is not among them, or leaves none."""
+    tasks = take(taskset, split, num_tasks, seed)
+    if not without:
+        return tasks
+    names = [audited_id(task) for task in tasks]
+    if strange := sorted(set(without) - set(names)):
+        raise InputError(
+            f"{taskset.env} {split} has no task {strange[0]!r} among these {len(tasks)}, which was to be left out; "
+            "take the audit of these very tasks"
+        )
+    left = [task for task, name in zip(tasks, names, strict=True) if name not in set(without)]
+    if not left:
+        raise InputError(f"all {len(tasks)} tasks of {taskset.env} {split} are left out; there is nothing to measure")
+    return left
+
+
+def audited_id(task: Task) -> str:
+    """A task's id in audits: the one it was published under, or its pin."""
+    named = task.public.get("task_id")
+    return task.id if named is None else str(named)
+
+
+def fingerprint_of(taskset: Taskset, split: str, num_tasks: int | None, seed: int, without: Sequence[str] = ()) -> str:
+    """sha256 over everything that decides what these tasks ask and how they are scored, and which are left out."""
+    whole = taskset.fingerprint(split, num_tasks, seed)
+    return sha256_json({"tasks_sha256": whole, "without": sorted(without)}) if without else whole
 
 
 async def evaluate(
@@ -112,7 +156,7 @@ async def evaluate(
     `latest_roots` of the store gave, for a caller that has read it.
     """
     plan.check(taskset)
-    specs = plan_groups(take(taskset, plan.split, plan.num_tasks, plan.seed), plan.num_trials, plan.seed)
+    specs = plan_groups(plan.tasks(taskset), plan.num_trials, plan.seed)
     known = dict(latest_roots(store) if finished is None else finished)
     left = [spec for spec in specs if not _is_done(known.get(spec.rollout_id))]
     shard: list[Rollout] = []
@@ -189,6 +233,10 @@ async def run_baselines(
     """One episode of every task for each of the taskset's baselines, or for those of them in `only`."""
     baselines = taskset.baselines()
     plain = dataclasses.replace(plan, num_trials=1, params=SamplingParams(), exact=False)
+    if plan.without:
+        kept = {task.index for task in plan.tasks(taskset)}
+        theirs = take(baselines.taskset, plan.split, plan.num_tasks, plan.seed)
+        plain = dataclasses.replace(plain, without=tuple(audited_id(task) for task in theirs if task.index not in kept))
     return {
         name: await evaluate(plain, baselines.taskset, Cast(PerTaskPolicy(name, make_policy)))
         for name, make_policy in baselines.policies.items()

@@ -52,17 +52,24 @@ def tasks_of(source: Source, card: Card) -> str:
     """How many tasks of what, times trials; held-out only where the audit beside the card allows it."""
     identity = card.data["identity"]
     standing = source.main.standing
-    held_out = not source.is_eval and standing is not None and standing.held_out
+    held_out = standing is not None and standing.held_out
     trials = int(finite(identity.get("num_trials")) or 1)
     times = f" x {trials} trials" if trials > 1 else ""
     num_tasks = len(card.data["tasks"])
     what = f"{'held-out ' if held_out else ''}{identity['split']} task{'s' if num_tasks != 1 else ''}"
-    return f"{num_tasks} {what}{times} of {identity['env']}"
+    left_out = identity.get("without")
+    without = (
+        f" (without {len(left_out)} that overlap with training)" if isinstance(left_out, list) and left_out else ""
+    )
+    return f"{num_tasks} {what}{times} of {identity['env']}{without}"
 
 
 def _refused(source: Source) -> str:
-    """Why a training run's result is not called held-out, where somebody might think that it is."""
+    """Why a result is not called held-out, where somebody might think that it is; for an evaluation by itself, after
+    which training it is, since only whoever audited it knows."""
     standing = source.main.standing
+    if source.is_eval and standing is not None and standing.held_out:
+        return f"; held-out if trained on {standing.trained_on}" if standing.trained_on else ""
     if standing is None or standing.held_out or not (standing.audited or source.kind == "rl"):
         return ""
     return f"; not called held-out: {standing.refusal}"
@@ -131,7 +138,10 @@ def _measured(source: Source, card: Card) -> str:
     cost = "".join([f" in {seconds(took)}" if took is not None else "", f" for {dollars(usd)}" if usd else ""])
     beside = [f"{name} {number(table(found).get('estimate'), 2)}" for name, found in _baselines(card).items()]
     against = f"; beside it {', '.join(beside)}" if beside else ""
-    return f"{source.name} reaches {_result(card)} on {tasks_of(source, card)}{cost}{_excluded(card)}{against}"
+    return (
+        f"{source.name} reaches {_result(card)} on {tasks_of(source, card)}{cost}{_excluded(card)}{against}"
+        f"{_refused(source)}"
+    )
 
 
 def _imported(source: Source) -> str:

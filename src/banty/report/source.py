@@ -125,7 +125,10 @@ def read_source(folder: Path) -> Source:
     if (folder / "card.json").is_file():
         single = _card(folder, notes)
     if single is not None and not (folder / "manifest.json").exists():  # a card that was sent without its folder
-        return Source(folder, "eval", single.data["identity"], table(single.data.get("manifest")), single=single)
+        main = Evaluation("", standing=_beside(folder, single))
+        return Source(
+            folder, "eval", single.data["identity"], table(single.data.get("manifest")), single=single, main=main
+        )
     run = RunFolder.open(folder)
     recipe, manifest = run.read_json("recipe.json"), run.read_json("manifest.json")
     kind = str(recipe.get("kind") or ("eval" if single else "rl"))
@@ -143,7 +146,9 @@ def read_source(folder: Path) -> Source:
         rows=() if kind == "eval" else tuple(rows),
         sittings=tuple(rows) if kind == "eval" else (),
         single=single,
-        main=_evaluation(folder, "", notes, trained_on),
+        main=Evaluation("", standing=_beside(folder, single))
+        if kind == "eval"
+        else _evaluation(folder, "", notes, trained_on),
         further=tuple(_evaluation(folder, name, notes, trained_on) for name in _further_names(folder)),
         engine=_optional(run, "engine.json", notes),
         data=_optional(run, "data.json", notes),
@@ -199,6 +204,10 @@ def _evaluation(folder: Path, name: str, notes: list[str], trained_on: Any) -> E
         return Evaluation(name, before, after, compare_cards(before, after), standing=standing)
     except (ValueError, TypeError, KeyError) as error:
         return Evaluation(name, before, after, refused=str(error), standing=standing)
+
+
+def _beside(folder: Path, card: Card | None) -> Standing | None:
+    return standing_of(folder, card) if card is not None else None
 
 
 def _card(folder: Path, notes: list[str]) -> Card | None:

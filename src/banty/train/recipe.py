@@ -164,7 +164,7 @@ class RewardsBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalBlock:
-    """The evaluation before and after: the same held-out tasks and seeds both times.
+    """The evaluation before and after: the same tasks and seeds both times.
 
     `also` names further evaluations of the same size, each with options of its own in place of the environment's:
     `also.phrasings = {phrasing = "own"}`.

@@ -13,6 +13,10 @@ from banty.evals.audit.tasks import Side
 BLOCK = 128
 MOST_NULL = 1000
 QUANTILE = 0.99
+OF_ONE_CUSTOMER = 0.9
+"""The same for two tasks of one customer: those are few, and a pair is rarely the best of many."""
+NEARLY_THE_SAME = 0.85
+"""The word Jaccard of an instruction in which little but a name was changed."""
 SURE = 0.01
 """A count that chance alone would reach or pass more rarely than this is no accident."""
 
@@ -31,7 +35,9 @@ class Likeness(NamedTuple):
 
     `close` marks the test tasks whose best match is above the threshold of either measure, `chance` is how often
     training tasks are that close to unrelated ones, and `p_value` how likely so many would be if test were as far from
-    training as training is from itself. None where training has too few unrelated tasks to tell.
+    training as training is from itself. None where training has no unrelated tasks. `telling` is False where even a
+    test set that is close throughout would not show: too few tasks. `of_one_customer` is the word Jaccard above which
+    two tasks of one customer are alike, and `nearly_the_same` that from which two instructions are one.
     """
 
     jaccard: Best
@@ -42,6 +48,9 @@ class Likeness(NamedTuple):
     close: np.ndarray
     chance: float | None
     p_value: float | None
+    telling: bool
+    of_one_customer: float | None
+    nearly_the_same: float
 
 
 def jaccard(shared: np.ndarray, query: np.ndarray, corpus: np.ndarray) -> np.ndarray:
@@ -98,17 +107,29 @@ def likeness(train: Side, test: Side) -> Likeness:
         best_matches(test.words, train.words, jaccard),
         best_matches(test.shingles, train.shingles, containment),
     )
-    usable = [row for row, gone in enumerate(related) if len(gone) < len(train)]
+    usable = [row for row, gone in enumerate(related) if len(gone) < len(train) and train.words[chosen[row]]]
     null = (
         best_matches([train.words[place] for place in chosen], train.words, jaccard, related).scores[usable],
         best_matches([train.shingles[place] for place in chosen], train.shingles, containment, related).scores[usable],
     )
     if not usable:
-        return Likeness(*found, *null, None, np.zeros(len(test), dtype=bool), None, None)
+        nothing = np.zeros(len(test), dtype=bool)
+        return Likeness(*found, *null, None, nothing, None, None, False, None, NEARLY_THE_SAME)
     thresholds = (_threshold(null[0]), _threshold(null[1]))
     close = _above((found[0].scores, found[1].scores), thresholds)
     chance = min((2 + int(_above(null, thresholds).sum())) / (len(usable) + 1), 1.0)
-    return Likeness(*found, *null, thresholds, close, chance, tail(int(close.sum()), len(test), chance))
+    return Likeness(
+        *found,
+        *null,
+        thresholds,
+        close,
+        chance,
+        p_value=tail(int(close.sum()), len(test), chance),
+        telling=tail(len(test), len(test), chance) < SURE,
+        of_one_customer=float(np.quantile(null[0], OF_ONE_CUSTOMER, method="higher")),
+        # Where unrelated tasks come near each other, only half the way from there to the same words says anything.
+        nearly_the_same=max(NEARLY_THE_SAME, (1.0 + float(null[0].max())) / 2),
+    )
 
 
 def tail(count: int, of: int, chance: float) -> float:

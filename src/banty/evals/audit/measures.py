@@ -9,31 +9,41 @@ from typing import Any
 import numpy as np
 
 from banty.evals.audit.findings import Finding, Level, counted, examples_of, unknown
-from banty.evals.audit.likeness import MOST_NULL, SURE, Likeness, jaccard, tail
+from banty.evals.audit.likeness import MOST_NULL, NEARLY_THE_SAME, SURE, Likeness, jaccard, tail
 from banty.evals.audit.tasks import Side, records_of
 from banty.rubrics.matching import assign
 
 FEWEST_WORDS = 8
 """An instruction of fewer words may be the same twice by accident."""
+_FEW = 10
+"""A customer with at most one in so many of the training tasks is one of many."""
+_MOST_NEAR = 64
+"""Training tasks with a record in common that one test task's writes are scored against."""
 
+_WITHIN = "golden writes, all of one task's among the other's"
 TASKS_RULE = (
     "Overlapping: a test task has the pin of a training task, or its id, customer and golden writes, or its words and "
     "golden writes; or both sides are the same split of one environment or file. Ids alone say nothing."
 )
 CUSTOMERS_RULE = (
-    "Related: the customer of a test task is in training too. Overlapping: and wants the same there, by identical "
-    "golden writes or by an instruction nearer than unrelated training tasks come to each other."
+    "Related: the customer of a test task is in training too. Overlapping: and wants the same there, by golden writes "
+    "of which one task has all of the other's, or by an instruction nearer (word Jaccard) than the 90th percentile of "
+    "what unrelated training tasks reach (the 99th, if the customer has more than a tenth of them); or what is wanted "
+    "cannot be compared, since one side is known from conversations alone."
 )
 WRITES_RULE = (
-    "Overlapping: all golden writes of a test task, as a set of canonical calls, are those of a training task. "
-    "Related: a golden write uses the tool of a training task on the same record. Tasks that write nothing do not "
-    "count."
+    "Overlapping: the golden writes of a test task, as a set of canonical calls, are those of a training task, or all "
+    "of one's are among the other's; but not where they name no record and several training tasks have them, as a "
+    "refusal in fixed words does. Related: a golden write uses the tool of a training task on the same record. "
+    "Tasks that write nothing do not count."
 )
 TEXT_RULE = (
     "A test task is close when its best match in training (word Jaccard, or containment of 5-word shingles) is above "
     "the 99th percentile of the best matches that training tasks have among training tasks of other customers. "
-    f"Related: more are close than chance gives (binomial p below {SURE:g}). Overlapping: at least half are, or one "
-    f"instruction of {FEWEST_WORDS} words or more is the same word for word."
+    f"Related: more are close than chance gives (binomial p below {SURE:g}). Overlapping: at least half are, and then "
+    "all tasks count, since a set that is mostly rephrased is rephrased; or one instruction of "
+    f"{FEWEST_WORDS} words or more is the same, or nearly: word Jaccard {NEARLY_THE_SAME:g}, and half-way "
+    "from the nearest unrelated training tasks to the same words."
 )
 TEMPLATES_RULE = (
     "Related: both sides use a wording, exactly where the environment says which templates its customers speak in. "
@@ -94,8 +104,10 @@ def same_customers(train: Side, test: Side, like: Likeness) -> Finding:
         also[place] = others[0]
         who = ", ".join(sorted(customers & (train.customers[others[0]] or frozenset())))
         words[place] = f"customer {who}"
+        few = _FEW * len(others) <= len(train)
+        least = like.of_one_customer if few else like.thresholds[0] if like.thresholds else None
         for other in others:
-            if why := _wants_the_same(train, other, test, place, like):
+            if why := _wants_the_same(train, other, test, place, like, least):
                 same[place], words[place] = other, f"customer {who}, {why}"
                 break
     shown = same or also
@@ -123,56 +135,83 @@ def same_writes(train: Side, test: Side) -> Finding:
         for touched in _touched(train, place):
             by_record.setdefault(touched, []).append(place)
     writing = [place for place, key in enumerate(test.write_keys) if key]
-    identical = {place: by_key[test.write_keys[place]] for place in writing if test.write_keys[place] in by_key}
+    if not writing:
+        return unknown("writes", WRITES_RULE, "no test task is known to write")
+    holders = Counter(train.write_keys)
+    identical = {
+        place: by_key[test.write_keys[place]]
+        for place in writing
+        if test.write_keys[place] in by_key and (test.records[place] or holders[test.write_keys[place]] == 1)
+    }
+    by_write: dict[str, list[int]] = {}
+    for place, each in enumerate(train.each_write):
+        for write in each:
+            by_write.setdefault(write, []).append(place)
+    within = {
+        place: other
+        for place in writing
+        if place not in identical and (other := _within(train, by_write, test, place)) is not None
+    }
+    same = {place: {**identical, **within}[place] for place in sorted({*identical, *within})}
     near: dict[int, int] = {}
     scores: dict[int, float] = {}
     for place in writing:
         others = sorted({other for touched in _touched(test, place) for other in by_record.get(touched, ())})
-        if place not in identical and others:
-            scored = [(_alike(train, other, test, place), -other) for other in others]
+        if place not in same and others:
+            scored = [(_alike(train, other, test, place), -other) for other in others[:_MOST_NEAR]]
             scores[place], near[place] = max(scored)[0], -max(scored)[1]
     shown, words = (
-        (identical, dict.fromkeys(identical, "identical golden writes"))
-        if identical
+        (same, {place: "identical golden writes" if place in identical else _WITHIN for place in same})
+        if same
         else (near, {place: f"golden writes alike by {score:.2f}" for place, score in scores.items()})
     )
-    what = "identical golden writes" if identical else "golden writes to the same record"
+    what = _WITHIN if within else "identical golden writes" if identical else "golden writes to the same record"
     return Finding(
         "writes",
-        _level(len(identical), len(near)),
+        _level(len(same), len(near)),
         len(shown),
         len(writing),
         f"{what} ({counted(len(shown), len(writing), 'test tasks that write')})",
         WRITES_RULE,
         {
             "identical": len(identical),
+            "within": len(within),
             "near": len(near),
             "near_alike": _spread(np.array(list(scores.values()))),
         },
         examples_of(train, test, shown, words),
-        frozenset(identical),
+        frozenset(same),
     )
 
 
 def similar_text(train: Side, test: Side, like: Likeness) -> Finding:
     """Test tasks whose instruction is nearer to training than training is to itself."""
     if not any(train.spoken) or not any(test.spoken):
-        return unknown("text", TEXT_RULE, "one side's tasks have no text")
+        return unknown("text", TEXT_RULE, "one side's tasks have no text that the other's could be compared with")
     by_text = {words: place for place, words in reversed(list(enumerate(train.spoken))) if len(words) >= FEWEST_WORDS}
     verbatim = {place: by_text[words] for place, words in enumerate(test.spoken) if words in by_text}
+    nearly = {
+        int(place): int(like.jaccard.places[place])
+        for place in np.flatnonzero(like.jaccard.scores > like.nearly_the_same)
+        if place not in verbatim and len(test.spoken[place]) >= FEWEST_WORDS
+    }
+    copied = {**verbatim, **nearly}
     close = {int(place): int(like.jaccard.places[place]) for place in np.flatnonzero(like.close)}
     close = {place: other for place, other in close.items() if other >= 0}
     more_than_chance = like.p_value is not None and like.p_value < SURE
     most = more_than_chance and 2 * len(close) >= len(test)
-    level: Level = "overlapping" if verbatim or most else "related" if more_than_chance else "none"
-    counts_close = more_than_chance and (most or not verbatim)
-    pairs = {**(close if counts_close else {}), **verbatim}
+    level: Level | None = "overlapping" if copied or most else "related" if more_than_chance else "none"
+    if level == "none" and (why := _not_telling(train, test, like)):
+        level = None
+    counts_close = more_than_chance and (most or not copied)
+    pairs = {**(close if counts_close else {}), **copied}
     pairs = {place: pairs[place] for place in sorted(pairs, key=lambda place: -like.jaccard.scores[place])}
     words = {place: f"word Jaccard {like.jaccard.scores[place]:.2f}" for place in pairs}
-    what = "nearer than unrelated tasks come to each other" if counts_close else "word for word"
+    what = "nearer than unrelated tasks come to each other" if counts_close else _copied(len(verbatim), len(nearly))
     figures: dict[str, Any] = {
         "close": len(close),
         "word_for_word": len(verbatim),
+        "nearly_word_for_word": len(nearly),
         "expected_by_chance": None if like.chance is None else round(like.chance * len(test), 2),
         "p_value": like.p_value,
         "thresholds": None if like.thresholds is None else [round(one, 4) for one in like.thresholds],
@@ -182,6 +221,8 @@ def similar_text(train: Side, test: Side, like: Likeness) -> Finding:
         "containment_of_unrelated": _spread(like.null_containment),
         **_paired(train, test, like),
     }
+    if level is None:
+        return Finding("text", None, 0, 0, why, TEXT_RULE, figures)
     count = len(pairs) if level != "none" else len(close)
     return Finding(
         "text",
@@ -192,7 +233,7 @@ def similar_text(train: Side, test: Side, like: Likeness) -> Finding:
         TEXT_RULE,
         figures,
         examples_of(train, test, pairs, words),
-        frozenset(pairs) if level == "overlapping" else frozenset(),
+        frozenset(range(len(test)) if most else pairs) if level == "overlapping" else frozenset(),
     )
 
 
@@ -291,16 +332,48 @@ def _same_content(train: Side, other: int, test: Side, place: int) -> bool:
     )
 
 
-def _wants_the_same(train: Side, other: int, test: Side, place: int, like: Likeness) -> str:
-    """Why two tasks of one customer are about the same thing; empty where they are not."""
+def _wants_the_same(train: Side, other: int, test: Side, place: int, like: Likeness, least: float | None) -> str:
+    """Why two tasks of one customer are about the same thing; empty where they are not. Their instructions are alike
+    above a word Jaccard of `least`."""
     if test.write_keys[place] and test.write_keys[place] == train.write_keys[other]:
         return "identical golden writes"
-    if like.thresholds is None or not test.words[place]:
+    mine, theirs = test.each_write[place], train.each_write[other]
+    if mine and theirs and (mine <= theirs or theirs <= mine):
+        return _WITHIN
+    if test.tasks[place].spoken != train.tasks[other].spoken:
+        return "and what they want in a conversation is not told"
+    if least is None or not like.jaccard.scores[place] > least:
         return ""
     shared = np.array(len(test.words[place] & train.words[other]))
     sizes = np.array(len(test.words[place])), np.array(len(train.words[other]))
     alike = float(jaccard(shared, *sizes))
-    return f"word Jaccard {alike:.2f}" if alike > like.thresholds[0] else ""
+    return f"word Jaccard {alike:.2f}" if alike > least else ""
+
+
+def _within(train: Side, by_write: Mapping[str, Sequence[int]], test: Side, place: int) -> int | None:
+    """A training task that has all of a test task's golden writes, or whose own are all among the test task's."""
+    mine = test.each_write[place]
+    shared = Counter(other for write in mine for other in by_write.get(write, ()))
+    found = (
+        other
+        for other, count in shared.items()
+        if (count == len(mine) and test.records[place])
+        or (count == len(train.each_write[other]) and train.records[other])
+    )
+    return min(found, default=None)
+
+
+def _not_telling(train: Side, test: Side, like: Likeness) -> str:
+    """Why a text measure that found nothing says nothing; empty where it does say something."""
+    if not like.telling:
+        return f"{len(test)} test and {len(train)} training tasks are too few to tell likeness from chance"
+    if all(len(words) < FEWEST_WORDS for words in test.spoken) and set(test.spoken) & set(train.spoken):
+        return f"no test task has {FEWEST_WORDS} words, and some have those of a training task"
+    return ""
+
+
+def _copied(verbatim: int, nearly: int) -> str:
+    return "word for word" if not nearly else "nearly word for word" if not verbatim else "word for word, or nearly"
 
 
 def _touched(side: Side, place: int) -> list[tuple[str, str]]:

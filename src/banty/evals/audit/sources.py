@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from banty.envs.airline.content import customers_in
 from banty.envs.airline.data import airline_folder
+from banty.envs.airline.matching import AIRLINE_MATCHING
 from banty.envs.registry import make_taskset, taskset_of_recipe
 from banty.envs.tasksets import check_place
 from banty.errors import BantyError, InputError
-from banty.evals.audit.taskfiles import SPLITS_FILE, read_task_file
+from banty.evals.audit.taskfiles import SPLITS_FILE, does_more_than_read, read_task_file
 from banty.evals.audit.tasks import AuditedTask, TaskSet
 from banty.evals.card import FORMAT as CARD_FORMAT
 from banty.evals.card import Card, read_card
-from banty.records import JSON, Rollout, Task, TaskContent, Taskset
+from banty.evals.suite import audited_id, fingerprint_of
+from banty.records import JSON, Message, Rollout, Task, TaskContent, Taskset
 from banty.rollout import Store, stored_rollouts
 from banty.runs import RunFolder
 
@@ -26,13 +30,14 @@ Watch = Callable[[int, int], None]
 @dataclass(frozen=True, kw_only=True)
 class Opening:
     """How one side is opened. `default_split` is what an environment named without a split stands for; `num_tasks`
-    the first so many of it, or all. `watch` is told how many
-    of how many tasks are made."""
+    the first so many of it, or all, and of these `without` names those to leave out. `watch` is told how many of how
+    many tasks are made."""
 
     default_split: str
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     num_tasks: int | None = None
+    without: tuple[str, ...] = ()
     allow_code: bool = False
     watch: Watch | None = None
 
@@ -44,6 +49,20 @@ def open_tasks(spec: str, how: Opening) -> TaskSet:
     training run (the tasks it trained on), an evaluation or its card. Raises InputError for anything else, and for
     tasks that cannot be made again here.
     """
+    return _left_out(_opened(spec, how), how.without)
+
+
+def _left_out(tasks: TaskSet, without: Sequence[str]) -> TaskSet:
+    """The tasks but for these. Raises InputError for one that is not among them."""
+    if not without:
+        return tasks
+    if strange := sorted(set(without) - {task.id for task in tasks.tasks}):
+        raise InputError(f"{tasks.name} has no task {strange[0]!r}, which was to be left out")
+    left = [task for task in tasks.tasks if task.id not in without]
+    return dataclasses.replace(tasks, tasks=left, about={**tasks.about, "without": list(without)})
+
+
+def _opened(spec: str, how: Opening) -> TaskSet:
     path, split = _path_of(spec)
     if path is None:
         return _of_environment(spec, how)
@@ -99,14 +118,23 @@ def tasks_of_pins(taskset: Taskset, pins: Sequence[Task], name: str, about: Mapp
 
 
 def tasks_of_rollouts(rollouts: Iterable[Rollout], name: str, about: Mapping[str, JSON]) -> TaskSet:
-    """Tasks as stored conversations show them, for what cannot be made again: the text is what the user said."""
-    texts: dict[str, str] = {}
+    """Tasks as stored conversations show them, for what cannot be made again."""
+    transcripts: dict[str, list[Message]] = {}
     for rollout in rollouts:
-        if rollout.depth == 0 and rollout.task.id not in texts:
-            said = [message.content for message in rollout.transcript if message.role == "user"]
-            texts[rollout.task.id] = "\n".join(said)
-    tasks = [AuditedTask(key, TaskContent(text=text), key) for key, text in texts.items()]
-    return TaskSet(name, tasks, {**about, "text": "what users said in stored rollouts"})
+        if rollout.depth == 0:
+            transcripts.setdefault(rollout.task.id, []).extend(rollout.transcript)
+    tasks = [spoken_task(key, messages, key) for key, messages in transcripts.items()]
+    return TaskSet(name, tasks, {**about, "text": "what users said in stored rollouts"}, AIRLINE_MATCHING)
+
+
+def spoken_task(name: str, messages: Sequence[Message], pin: str = "") -> AuditedTask:
+    """A task as a conversation shows it: what the user said, the customers that calls name, the calls that may have
+    changed something. Where there is none of these, nobody knows what the task was."""
+    said = "\n".join(message.content for message in messages if message.role == "user")
+    calls = [call for message in messages if message.role == "assistant" for call in message.calls]
+    writes = tuple(call for call in calls if does_more_than_read(call))
+    content = TaskContent(customers=customers_in(said, calls) or None, text=said, writes=writes or None)
+    return AuditedTask(name, content, pin, spoken=True)
 
 
 def together(parts: Sequence[TaskSet], about: Mapping[str, JSON]) -> TaskSet:
@@ -161,7 +189,7 @@ def _of_environment(spec: str, how: Opening) -> TaskSet:
     )
     if how.default_split == "train":
         return made
-    sha256 = taskset.fingerprint(split, how.num_tasks, how.seed)
+    sha256 = fingerprint_of(taskset, split, how.num_tasks, how.seed, how.without)
     return TaskSet(made.name, made.tasks, {**made.about, "tasks_sha256": sha256}, made.matching, made.split)
 
 
@@ -215,22 +243,22 @@ def tasks_of_card(card: Card, taskset: Taskset, about: Mapping[str, JSON]) -> Ta
     """A card's tasks, made again by the taskset it was measured with. Raises InputError where they come out others."""
     identity = card.data["identity"]
     split, num_tasks, seed = identity["split"], identity.get("num_tasks"), identity["seed"]
-    found = taskset.fingerprint(split, num_tasks, seed)
+    without = tuple(identity.get("without") or ())
+    found = fingerprint_of(taskset, split, num_tasks, seed, without)
     if found != identity["tasks_sha256"]:
         raise InputError(
             f"the tasks of {card.title} cannot be made again: their sha256 comes out as {found[:12]} instead of "
             f"{str(identity['tasks_sha256'])[:12]}. Give the options it was measured with, with -o, or the folder of "
             "the evaluation"
         )
-    return tasks_of_split(taskset, split, num_tasks, seed, about={**about, "tasks_sha256": found})
+    return _left_out(tasks_of_split(taskset, split, num_tasks, seed, about={**about, "tasks_sha256": found}), without)
 
 
 def _made_again(taskset: Taskset, pins: Sequence[Task], watch: Watch | None) -> tuple[AuditedTask, ...]:
     tasks = []
     for place, pin in enumerate(pins):
         task = taskset.task(pin.split, pin.index, pin.seed)
-        named = task.public.get("task_id")
-        tasks.append(AuditedTask(str(named) if named is not None else task.id, _content(taskset, task), task.id))
+        tasks.append(AuditedTask(audited_id(task), _content(taskset, task), task.id))
         if watch is not None:
             watch(place + 1, len(pins))
     return tuple(tasks)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,17 +38,21 @@ def read_task_file(path: Path, split: str = "") -> TaskSet:
     if not isinstance(listed, list) or not listed:
         raise InputError(f"{path} holds {_kind(listed)} instead of a list of tasks of tau-bench or tau2-bench")
     tables = _tables(path.parent)
-    tasks = [_task(each, index, f"{path}, task {index}", tables) for index, each in enumerate(listed)]
+    sha256 = hashlib.sha256(raw).hexdigest()
+    tasks = [
+        dataclasses.replace(task, pin=f"{sha256}:{task.id}")
+        for task in (_task(each, index, f"{path}, task {index}", tables) for index, each in enumerate(listed))
+    ]
     ids = [task.id for task in tasks]
-    if twice := next((each for each in ids if ids.count(each) > 1), None):
+    if twice := next((each for each, count in Counter(ids).items() if count > 1), None):
         raise InputError(f"{path} has two tasks of the id {twice!r}")
     if split:
         wanted = _split(path.parent / SPLITS_FILE, split, ids)
         by_id = dict(zip(ids, tasks, strict=True))
         tasks = [by_id[one] for one in wanted]
-    about = {"kind": "task file", "file": str(path.resolve()), "sha256": hashlib.sha256(raw).hexdigest()}
+    about = {"kind": "task file", "file": str(path.resolve()), "sha256": sha256}
     named = f"{path.resolve().parent.name}/{path.name}"
-    origin = (f"{path.name} of sha256 {about['sha256'][:12]}", split or "all")
+    origin = (f"{path.name} of sha256 {sha256[:12]}", split or "all")
     return TaskSet(
         f"{named} {split}".strip(), tasks, {**about, **({"split": split} if split else {})}, AIRLINE_MATCHING, origin
     )
@@ -129,7 +135,7 @@ def _task(raw: Any, index: int, where: str, tables: Mapping[str, str] | None) ->
         if not isinstance(told, (dict, str)) or not isinstance(criteria, dict):
             raise InputError(f"{where} has no user_scenario.instructions or no object of evaluation_criteria")
         text, name = told_text(told), str(raw["id"])
-        listed, user = criteria.get("actions") or [], None
+        listed, user = criteria.get("actions"), None
     elif isinstance(raw, dict) and isinstance(raw.get("instruction"), str) and isinstance(raw.get("actions"), list):
         text, name, listed, user = raw["instruction"], str(raw.get("id", index)), raw["actions"], raw.get("user_id")
     else:
@@ -137,10 +143,15 @@ def _task(raw: Any, index: int, where: str, tables: Mapping[str, str] | None) ->
             f"{where} is {_kind(raw)}, and neither a task of tau2-bench (id, user_scenario, evaluation_criteria) nor "
             "one of tau-bench (user_id, instruction, actions)"
         )
-    calls = _calls(listed, where)
+    calls = [] if listed is None else _calls(listed, where)
     named = customers_in("" if user else text, calls) | ({str(user)} if user else set())
-    writes = tuple(call for call in calls if not call.name.startswith(_READS))
+    writes = None if listed is None else tuple(filter(does_more_than_read, calls))
     return AuditedTask(name, TaskContent(customers=frozenset(named) or None, text=text, writes=writes, tables=tables))
+
+
+def does_more_than_read(call: ToolCall) -> bool:
+    """Whether a call of a benchmark's tool may change something, by the tool's name."""
+    return not call.name.startswith(_READS)
 
 
 def _calls(listed: Any, where: str) -> list[ToolCall]:

@@ -12,7 +12,8 @@ from banty.records import JSON, TaskContent, ToolCall, ToolMatching
 from banty.rubrics.matching import Arguments, Matching, arguments_of
 
 SHINGLE_WORDS = 5
-_WORD = re.compile(r"[a-z0-9_']+")
+_IDEOGRAPHS = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_WORD = re.compile(rf"[{_IDEOGRAPHS}]|[^\W{_IDEOGRAPHS}](?:[^\W{_IDEOGRAPHS}]|')*")
 
 Write = tuple[str, Arguments]
 """A tool's name and its canonical arguments."""
@@ -20,11 +21,13 @@ Write = tuple[str, Arguments]
 
 @dataclass(frozen=True)
 class AuditedTask:
-    """One task. `id` is its name in its own set; `pin` names it everywhere, and is empty where nothing does."""
+    """One task. `id` is its name in its own set; `pin` names it everywhere, and is empty where nothing does. `spoken`
+    marks a task that only a conversation shows: its text is what the user said, its writes are what the agent did."""
 
     id: str
     content: TaskContent
     pin: str = ""
+    spoken: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,11 @@ class Side:
     def write_keys(self) -> list[str]:
         """The golden writes of each task as one text; empty where there are none, or nobody knows."""
         return [json.dumps(writes) if writes else "" for writes in self.writes]
+
+    @cached_property
+    def each_write(self) -> list[frozenset[str]]:
+        """The golden writes of each task, a text each."""
+        return [frozenset(map(json.dumps, writes or ())) for writes in self.writes]
 
     @cached_property
     def records(self) -> list[frozenset[str]]:

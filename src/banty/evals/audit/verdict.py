@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,8 @@ from banty.evals.audit.tasks import Side, TaskSet
 from banty.records import JSON
 
 FORMAT = "banty-audit-1"
-_OF_CONTENT = ("customers", "writes", "text")
+OF_CONTENT = ("writes", "text")
+"""The measures of which at least one has to be possible: customers may have been given other ids."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Audit:
     test: TaskSet
     findings: Sequence[Finding]
     construction: str = ""
+    not_compared: tuple[int, int] = (0, 0)
+    """How many tasks of training and of test were compared neither by golden writes nor by text."""
 
     @property
     def overlapping(self) -> list[Finding]:
@@ -47,8 +51,11 @@ class Audit:
 
     @property
     def allowed(self) -> bool:
-        known = any(one.measure in _OF_CONTENT and one.level is not None for one in self.findings)
-        return known and not self.overlapping
+        return self._known and not self.overlapping and not any(self.not_compared)
+
+    @property
+    def _known(self) -> bool:
+        return any(one.measure in OF_CONTENT and one.level is not None for one in self.findings)
 
     @property
     def sentence(self) -> str:
@@ -59,7 +66,14 @@ class Audit:
         unmeasured = [one.measure for one in self.not_measured]
         missing = f" (not measured: {', '.join(unmeasured)})" if unmeasured else ""
         if not self.allowed:
-            return f"A result {sides} must not be called held-out: what the tasks have in common is not known{missing}."
+            dark = [
+                f"{count:,} of {_sized(tasks)}"
+                for count, tasks in zip(self.not_compared, (self.train, self.test), strict=True)
+                if count
+            ]
+            why = f"{_listed(dark)} could be compared neither by golden writes nor by instruction"
+            why = why if self._known else "what the tasks have in common is not known"
+            return f"A result {sides} must not be called held-out: {why}{missing}."
         if self.related:
             shared = f"they share {_listed([one.shares for one in self.related])}, and nothing else that was looked for"
         else:
@@ -105,7 +119,7 @@ def audit(train: TaskSet, test: TaskSet) -> Audit:
         if not side.tasks:
             raise InputError(f"{name}, {side.name}, has no tasks; there is nothing to compare")
     rules = {**train.matching, **test.matching}
-    left, right = Side(train, rules), Side(test, rules)
+    left, right = (Side(_of_kind(one, other), rules) for one, other in ((train, test), (test, train)))
     like = likeness(left, right)
     one_split = train.split is not None and train.split == test.split
     findings = (
@@ -116,7 +130,49 @@ def audit(train: TaskSet, test: TaskSet) -> Audit:
         measures.same_templates(left, right),
         measures.same_tables(left, right),
     )
-    return Audit(train, test, findings, _construction(train, test))
+    by_text = next(one.level for one in findings if one.measure == "text") is not None
+    return Audit(
+        train,
+        test,
+        findings,
+        _construction(train, test),
+        (_not_compared(left, right, by_text), _not_compared(right, left, by_text)),
+    )
+
+
+def _of_kind(tasks: TaskSet, other: TaskSet) -> TaskSet:
+    """The tasks, without the texts of those that the other side has none of their kind of: what users say in
+    conversations is not compared with what others are told to want."""
+    kinds = {task.spoken for task in other.tasks}
+    if all(task.spoken in kinds for task in tasks.tasks):
+        return tasks
+    return dataclasses.replace(
+        tasks,
+        tasks=[
+            task
+            if task.spoken in kinds
+            else dataclasses.replace(task, content=dataclasses.replace(task.content, text=""))
+            for task in tasks.tasks
+        ],
+    )
+
+
+def _not_compared(side: Side, other: Side, by_text: bool) -> int:
+    """How many of a side's tasks were compared with the other side's neither by golden writes nor by text, which
+    `by_text` says could be compared at all.
+
+    A conversation beside what others are told has neither: its words are other words, and what was done in it may be
+    wrong. There it takes customers.
+    """
+    kinds = {task.spoken for task in other.tasks}
+    return sum(
+        not (
+            side.write_keys[place] or (by_text and side.words[place])
+            if task.spoken in kinds
+            else side.customers[place] and any(other.customers)
+        )
+        for place, task in enumerate(side.tasks)
+    )
 
 
 def _construction(train: TaskSet, test: TaskSet) -> str:
@@ -125,7 +181,7 @@ def _construction(train: TaskSet, test: TaskSet) -> str:
         return ""
     if train.split == test.split:
         return f"both are of the split {train.split[1]!r} of {train.split[0]}"
-    return f"the splits {train.split[1]!r} and {test.split[1]!r} of {train.split[0]}, which have no pin in common"
+    return f"the splits {train.split[1]!r} and {test.split[1]!r} of {train.split[0]}"
 
 
 def _sized(tasks: TaskSet) -> str:

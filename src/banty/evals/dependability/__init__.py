@@ -1,6 +1,5 @@
 """The dependability card: one measured policy, from one or more evaluations of it, with everything it rests on."""
 
-from banty.evals.dependability.audit import Audit, read_audit
 from banty.evals.dependability.build import FORMAT, dependability_card
 from banty.evals.dependability.costs import Price
 from banty.evals.dependability.facts import TaskFacts, facts_of
@@ -8,14 +7,12 @@ from banty.evals.dependability.results import Result, User, read_results, users_
 
 __all__ = [
     "FORMAT",
-    "Audit",
     "Price",
     "Result",
     "TaskFacts",
     "User",
     "dependability_card",
     "facts_of",
-    "read_audit",
     "read_results",
     "users_of",
 ]

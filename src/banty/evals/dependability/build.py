@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from banty.evals.dependability.audit import Audit, audit_json
+from banty.evals.audit.beside import AuditFile
 from banty.evals.dependability.calls import errors_json, intents_json, tools_json
 from banty.evals.dependability.conduct import criteria_json, graders_json, habits_json
 from banty.evals.dependability.costs import Price, cost_json
@@ -24,19 +24,18 @@ def dependability_card(
     facts: TaskFacts,
     *,
     prices: Sequence[Price] = (),
-    audit: Audit | None = None,
+    audits: Sequence[AuditFile | None] = (),
     rewards: Mapping[Path, Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
     """The card of `results`, which `read_results` gave, as JSON.
 
-    `facts` are of their tasks. `rewards` names the reward file that each result's policy was trained with, by the
-    result's place, where that is known.
+    `facts` are of their tasks. `audits` are one for all results, or one a result, None where a result has none: a card
+    is allowed what each of them allows. `rewards` names the reward file that each result's policy was trained with, by
+    the result's place, where that is known.
     """
     users = users_of(results)
     first = results[0]
     places = [task_place(task["id"]) for task in first.card.data["tasks"]]
-    hashes = {str(result.identity["tasks_sha256"]) for result in results}
-    hashes |= {str(_table(result.identity.get("provenance")).get("tasks_sha256", "")) for result in results} - {""}
     policies = list(dict.fromkeys(str(result.identity["policy"]) for result in results))
     return {
         "format": FORMAT,
@@ -52,10 +51,35 @@ def dependability_card(
         },
         "users": [_user_json(user, places, facts, prices) for user in users],
         "differences": differences_json(users, places),
-        "audit": audit_json(audit, hashes),
+        "audit": _audit_json(audits, results),
         "results": [_result_json(result, (rewards or {}).get(result.place)) for result in results],
         "manifest": manifest(),
         "notes": _notes(results, users, facts),
+    }
+
+
+NOT_AUDITED = "Not audited: nobody compared these tasks with those it was trained on."
+
+
+def _audit_json(audits: Sequence[AuditFile | None], results: Sequence[Result]) -> dict[str, Any]:
+    """What the audits let the card say: nothing without one, of these very tasks, for each result."""
+    told = [_one_audit_json(audit, results) for audit in audits] or [_one_audit_json(None, results)]
+    return min(told, key=lambda one: (one["may_be_called_held_out"], one["audited"]))
+
+
+def _one_audit_json(audit: AuditFile | None, results: Sequence[Result]) -> dict[str, Any]:
+    refused = {"audited": False, "may_be_called_held_out": False}
+    if audit is None:
+        return {**refused, "sentence": NOT_AUDITED}
+    if not any(audit.is_about(one.identity, len(one.card.data["tasks"])) for one in results):
+        words = f"{NOT_AUDITED} The audit that was given does not name them."
+        return {**refused, "sentence": words, "sha256": audit.sha256}
+    return {
+        "audited": True,
+        "may_be_called_held_out": audit.allows,
+        "sentence": audit.sentence,
+        "num_overlaps": len(audit.data["overlaps"]),
+        "sha256": audit.sha256,
     }
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from banty.errors import BantyError
 from banty.evals.dependability.results import Result, task_place
-from banty.evals.suite import EvalPlan, run_baselines
-from banty.records import Habit, Limits, Taskset, take
+from banty.evals.suite import EvalPlan, fingerprint_of, run_baselines, tasks_of
+from banty.records import Habit, Limits, Taskset
 
 DO_NOTHING = "do-nothing"
 
@@ -36,12 +36,13 @@ async def facts_of(taskset: Taskset, result: Result) -> TaskFacts:
     """
     identity = result.identity
     split, num_tasks, seed = identity["split"], identity.get("num_tasks"), identity["seed"]
+    without = tuple(identity.get("without") or ())
     try:
-        if taskset.fingerprint(split, num_tasks, seed) != identity["tasks_sha256"]:
+        if fingerprint_of(taskset, split, num_tasks, seed, without) != identity["tasks_sha256"]:
             return TaskFacts(why_not="the tasks made here are not those that were measured: their sha256 differs")
-        tasks = take(taskset, split, num_tasks, seed)
+        tasks = tasks_of(taskset, split, num_tasks, seed, without)
         limits = Limits(max_turns=int(identity["limits"]["max_turns"]))
-        plan = EvalPlan(split=split, num_tasks=num_tasks, seed=seed, limits=limits)
+        plan = EvalPlan(split=split, num_tasks=num_tasks, seed=seed, limits=limits, without=without)
         played = await run_baselines(plan, taskset, only=(DO_NOTHING,))
     except (BantyError, KeyError, TypeError, ValueError) as error:
         return TaskFacts(why_not=f"the tasks cannot be made again here: {error}")
