@@ -37,6 +37,9 @@ def audit(
     without: Annotated[str, typer.Option(help="An earlier audit: leave out the test tasks that overlapped.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of an environment's tasks.")] = 0,
     out: Annotated[str, typer.Option(help=f"Folder to write {AUDIT_FILE} into; nothing is written without it.")] = "",
+    rules: Annotated[
+        bool, typer.Option("--rules", help="Say what each measure calls related and overlapping.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")] = False,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Run the Python file an environment names.")] = False,
 ) -> None:
@@ -75,7 +78,7 @@ def audit(
     if as_json:
         print_json(data)
         return
-    show_audit(Console(), found)
+    show_audit(Console(), found, rules)
     print(
         visible(f"audit: {Path(out) / AUDIT_FILE}") if out else f"nothing was written; --out FOLDER keeps {AUDIT_FILE}"
     )
@@ -106,8 +109,9 @@ def write_audit(folder: Path, data: Mapping[str, Any]) -> Path:
     return write_json(folder / AUDIT_FILE, data)
 
 
-def show_audit(console: Console, found: Audit) -> None:
-    """The table of measures, one example of each that found something, and the sentence."""
+def show_audit(console: Console, found: Audit, rules: bool = False) -> None:
+    """The table of measures, with `rules` what they mean, an example of each that overlaps (where none does, of each
+    that is related), and the sentence."""
     table = Table(title=plain(f"TEST {found.test.name} against TRAIN {found.train.name}"), title_justify="left")
     for column in ("measure", "level", "test tasks", "shared"):
         table.add_column(column, overflow="fold")
@@ -117,9 +121,10 @@ def show_audit(console: Console, found: Audit) -> None:
         level = plain(row["level"], style=_STYLES[row["level"]])
         table.add_row(plain(row["measure"]), level, plain(how_many), plain(_shared(row)))
     console.print(table)
-    telling = [row for row in rows if row["level"] in ("related", "overlapping")]
-    for row in telling:
+    for row in rows if rules else ():
         console.print(plain(f"{row['measure']}: {row['rule']}", style="dim"))
+    telling = [row for row in rows if row["level"] == "overlapping"]
+    telling = telling or [row for row in rows if row["level"] == "related"]
     _show_examples(console, [row["examples"][0] for row in telling if row["examples"]])
     _show_text(console, rows)
     if found.construction:
