@@ -29,7 +29,9 @@ EndedBy = Literal[
 ]
 FINISHED = ("agent_stop", "user_stop")
 
-_COMPONENTS = {"DB": "db", "COMMUNICATE": "communicate", "ACTION": "action"}
+COMPONENTS = {"DB": "db", "COMMUNICATE": "communicate", "ACTION": "action"}
+"""The part of a verdict by the basis that asks for it."""
+
 _ASSERTED = {
     "NL_ASSERTION": ("nl_assertions", "a model to judge them"),
     "ENV_ASSERTION": ("env_assertions", "functions that the airline's tools do not have"),
@@ -113,7 +115,7 @@ def grade_tau2(
         "communicate": float(all(is_said(needle, assistant_texts) for needle in task.communicate)),
         "action": float(all(action_matches(task, calls))),
     }
-    reward = float(all(parts[_COMPONENTS[basis]] for basis in task.reward_basis if basis in _COMPONENTS))
+    reward = float(all(parts[COMPONENTS[basis]] for basis in task.reward_basis if basis in COMPONENTS))
     return parts | {"reward": reward}
 
 
@@ -123,8 +125,8 @@ def check_basis(task: Tau2Task) -> None:
         field, needs = _ASSERTED.get(basis, ("", ""))
         if task.criteria.get(field):
             raise InputError(f"task {task.id} is graded by its {field} ({basis}), which needs {needs}")
-        if not field and basis not in _COMPONENTS:
-            known = ", ".join([*_COMPONENTS, *_ASSERTED])
+        if not field and basis not in COMPONENTS:
+            known = ", ".join([*COMPONENTS, *_ASSERTED])
             raise InputError(f"task {task.id} is graded by {basis!r}; known are {known}")
 
 
