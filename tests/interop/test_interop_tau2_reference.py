@@ -1,4 +1,5 @@
-"""Our desk and grader against what tau2-bench 1.0.1 itself gave, recorded by running it (pydantic 2.14.3).
+"""Our desk and grader against recordings of the reference: tau2-bench's tools, models, replay and evaluators, copied by
+hand from stored snapshots of its source nearest to 1.0.1 and run under Python 3.11 and pydantic 2.14.3.
 
 `reference_calls.jsonl` has sequences of calls on a fresh database of 1.0.1, many with broken arguments, some failing
 half-way: whether each succeeded, the beginning of the database's hash after it, and of its text's sha256 where a tool
