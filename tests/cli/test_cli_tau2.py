@@ -110,6 +110,20 @@ def test_doctored_rewards_are_found_and_end_with_status_1(data: Path, tmp_path: 
     assert (found["num_simulations"], found["num_differ"]) == (4, 1)
 
 
+def test_what_was_played_on_another_database_is_not_graded_on_this_one(data: Path, tmp_path: Path) -> None:
+    """Golden writes that fail on it would leave it alone, and so would the agent's: equal, and worth nothing."""
+    run, file = tmp_path / "run", tmp_path / "theirs.json"
+    options = ["--env", "airline/full", "--tasks", "2", "--trials", "1", "--no-baselines"]
+    assert banty("eval", "expert", *options, "--out", run).exit_code == 0
+    assert banty("export", run, "--out", file).exit_code == 0
+    done = banty("tau2", "grade", file, "--data", data)
+    assert done.exit_code == 1, "none of the file's verdicts is confirmed"
+    assert "0 of 2 simulations graded" in done.output
+    assert "it was played on the database generated-" in done.output
+    found = json.loads(banty("tau2", "grade", file, "--data", data, "--json").output)
+    assert (found["num_graded"], found["mean_reward"]) == (0, None)
+
+
 def test_both_graders_and_their_disagreements_are_printed_and_in_the_card(data: Path, tmp_path: Path) -> None:
     text = (data / "tasks.json").read_text()
     (data / "tasks.json").write_text(text.replace('"16"', '"1e2"'))  # said to the letter, and not as a number

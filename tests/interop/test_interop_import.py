@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.interop import logs
@@ -13,7 +14,8 @@ from typer.testing import CliRunner
 from banty.cli.app import app
 from banty.errors import InputError, StoreError
 from banty.interop import ImportOptions, find_source, read_golden, read_log, write_import
-from banty.records import ToolCall
+from banty.interop.tau2tasks import bare_task
+from banty.records import GoldenCall, ToolCall
 from banty.report import headline, write_report
 from banty.rollout import Store, group_rollouts, stored_rollouts
 from banty.rubrics import label_rollout, read_reward_file
@@ -151,6 +153,25 @@ def test_golden_of_a_person_goes_by_key_by_id_or_by_what_was_asked(tmp_path: Pat
         read_log(tmp_path, ImportOptions(golden=logs.write_json(tmp_path / "golden.json", {"x": []})))
     with pytest.raises(InputError, match="task '0', call 1: expected an object with 'arguments'"):
         read_log(tmp_path, ImportOptions(golden=logs.write_json(tmp_path / "golden.json", {"0": [{"name": "f"}]})))
+
+
+def test_the_arguments_that_count_come_along_with_a_golden_call(tmp_path: Path) -> None:
+    """As a task of tau2-bench names them; calibrate's labels go by them, and an export names them again."""
+    bags = logs.action("update_reservation_baggages", reservation_id="ZFA04Y", total_baggages=3)
+    told = logs.tau2_results([logs.simulation("7")])
+    told["tasks"] = [logs.tau2_task("7", [bags | {"compare_args": ["reservation_id"]}])]
+    imported = read_log(logs.write_json(tmp_path / "run.json", told))
+    (golden,) = imported.golden.values()
+    assert golden == (GoldenCall(bags["name"], bags["arguments"], compared=("reservation_id",)),)
+    out = write_import(imported, tmp_path / "out")
+    assert read_golden(out / "golden.json") == imported.golden
+    stored = json.loads((out / "golden.json").read_text())[imported.rollouts[0].task.id]
+    exported: Any = bare_task("7", stored)["evaluation_criteria"]
+    (action,) = exported["actions"]
+    assert (action["arguments"], action["compare_args"]) == (bags["arguments"], ["reservation_id"])
+    damaged = {"7": [{"name": "f", "arguments": {}, "compare_args": "all"}]}
+    with pytest.raises(InputError, match="compare_args: expected a list"):
+        read_golden(logs.write_json(tmp_path / "golden.json", damaged))
 
 
 def test_wrong_options_are_refused(tmp_path: Path) -> None:

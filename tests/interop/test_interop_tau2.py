@@ -136,14 +136,18 @@ def test_effects_of_other_domains_are_those_said_and_given(tmp_path: Path) -> No
     assert log.rollouts[0].turns[0].calls[0].effect == "read"
 
 
-def test_a_folder_of_simulations_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [True, False], ids=["with an empty list", "as 1.0.1 writes it"])
+def test_a_folder_of_simulations_is_read_whole_or_not_at_all(tmp_path: Path, named: bool) -> None:
     whole = {**logs.tau2_results([]), "simulation_index": [{"id": "one"}, {"id": "two"}]}
+    if not named:
+        del whole["simulations"]
     logs.write_json(tmp_path / "results.json", whole)
     for name in ("one", "two"):
         logs.write_json(tmp_path / "simulations" / f"{name}.json", logs.simulation("7"))
     log = read_log(tmp_path)
     assert len(log.rollouts) == 2
     assert len(log.recipe["files"]) == 3
+    assert len(read_log(tmp_path / "results.json").rollouts) == 2
     (tmp_path / "simulations" / "two.json").unlink()
     with pytest.raises(InputError, match="lists 1 simulations that simulations/ has not, such as two"):
         read_log(tmp_path)

@@ -240,8 +240,35 @@ def test_conversations_that_the_benchmark_refuses_are_refused_by_place(small_wor
 def test_an_unknown_reason_and_a_judged_basis_are_refused(small_world: AirlineWorld) -> None:
     with pytest.raises(InputError, match="'sunburn' is not one of agent_stop, user_stop"):
         graded(small_world, task(CANCEL), termination_reason="sunburn")
-    with pytest.raises(InputError, match="NL_ASSERTION, which needs a judge"):
-        graded(small_world, task(CANCEL, reward_basis=["DB", "NL_ASSERTION"]))
+    with pytest.raises(InputError, match=r"nl_assertions \(NL_ASSERTION\), which needs a model to judge them"):
+        graded(small_world, task(CANCEL, reward_basis=["DB", "NL_ASSERTION"], nl_assertions=["The agent is kind."]))
+
+
+def test_a_basis_of_assertions_is_held_where_the_task_makes_none(small_world: AirlineWorld) -> None:
+    for basis in ("NL_ASSERTION", "ENV_ASSERTION"):
+        found = graded(small_world, task(CANCEL, reward_basis=["DB", basis]))
+        assert (found.reward, dict(found.breakdown)) == (0.0, {"DB": 0.0, basis: 1.0})
+        alone = graded(small_world, task(CANCEL, reward_basis=[basis], nl_assertions=[], env_assertions=[]))
+        assert (alone.reward, dict(alone.breakdown)) == (1.0, {basis: 1.0})
+    unchecked = graded(small_world, task(reward_basis=["ENV_ASSERTION"], actions=None))
+    assert (unchecked.reward, dict(unchecked.breakdown), unchecked.db_match) == (1.0, {}, True)
+
+
+def test_a_recorded_write_failed_where_its_text_says_so(small_world: AirlineWorld) -> None:
+    """The benchmark compares texts and never looks at the flag beside them."""
+    messages = spoken(CANCEL, world=small_world)
+    flagged = [*messages[:-1], messages[-1] | {"error": True}]
+    assert grade_tau2_trajectory(flagged, task(CANCEL), small_world).reward == 1.0
+    failed = ToolCall("cancel_reservation", {"reservation_id": "RES009"}, "c1")
+    messages = spoken(failed, world=small_world)
+    plain = [*messages[:-1], messages[-1] | {"error": False}]
+    assert grade_tau2_trajectory(plain, task(), small_world).reward == 1.0
+
+
+def test_without_a_database_to_check_nothing_is_run_again(small_world: AirlineWorld) -> None:
+    messages = spoken(CANCEL, world=small_world)
+    other = [*messages[:-1], messages[-1] | {"content": "done"}]
+    assert grade_tau2_trajectory(other, task(actions=None), small_world).reward == 1.0
 
 
 def test_recorded_writes_have_to_answer_the_same_unless_lenient(small_world: AirlineWorld) -> None:

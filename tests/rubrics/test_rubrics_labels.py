@@ -9,7 +9,7 @@ import pytest
 from tests.rubrics.by_hand import DENSE, call, golden, labels, rollout, tiers
 
 from banty.errors import InputError
-from banty.records import CallFault, CallResult, Message, Rollout, Turn
+from banty.records import CallFault, CallResult, GoldenCall, Message, Rollout, Turn
 from banty.rubrics import LOOSE, Matching, RewardFile, Tier, label_rollout, read_reward_file, rewarded
 
 IRC = read_reward_file("irc")
@@ -111,6 +111,12 @@ def test_a_golden_call_is_credited_once() -> None:
     assert tiers(found) == ["gold", "duplicate"]
     twice = [golden("look", id="A"), golden("look", id="A")]
     assert tiers(labels(call("look", id="A"), call("look", id="A"), wanted=twice)) == ["gold", "gold"]
+
+
+def test_a_golden_call_may_name_the_arguments_that_count() -> None:
+    wanted = [GoldenCall("put", {"id": "A", "n": 1}, compared=("id",))]
+    assert tiers(labels(call("put", id="A", n=2), wanted=wanted)) == ["gold"]
+    assert tiers(labels(call("put", id="B", n=1), wanted=wanted)) == ["write"]
 
 
 def test_without_once_a_golden_call_can_be_farmed() -> None:

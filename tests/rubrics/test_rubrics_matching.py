@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from banty.records import ToolCall, ToolMatching
+from banty.records import GoldenCall, ToolCall, ToolMatching
 from banty.rubrics import LOOSE, STRICT, Matching, deep_equal, match_score
-from banty.rubrics.matching import Match, arguments_of, assign
+from banty.rubrics.matching import Match, arguments_of, assign, best_of, wanted_of
 
 RECORDS = [{"id": 1, "on": "monday"}, {"id": 2, "on": "friday"}]
 
@@ -110,11 +110,31 @@ def test_the_score_of_other_calls() -> None:
     assert match_score(ToolCall("hand_over", {"summary": "a"}), ToolCall("hand_over", {"summary": "b"}), quiet) == 1.0
 
 
-def given_of(calls: list[tuple[str, dict[str, Any]]], golden: list[tuple[str, dict[str, Any]]]) -> list[Match | None]:
-    def keyed(listed: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, Any]]:
-        return [(name, arguments_of(name, arguments, STRICT)) for name, arguments in listed]
+def test_of_a_golden_call_only_the_compared_arguments_count() -> None:
+    golden = GoldenCall("f", {"a": 1, "b": 2}, compared=("a", "c"))
+    for arguments, score in [
+        ({"a": 1}, 1.0),
+        ({"a": 1, "b": 3, "d": 4}, 1.0),
+        ({"a": 1, "c": 5}, 0.99),  # an argument that counts, and that the golden call has not
+        ({"a": 2, "b": 2}, 0.0),
+        ({"b": 2}, 0.0),
+    ]:
+        call = ToolCall("f", arguments)
+        assert match_score(call, golden) == score, arguments
+        made = ("f", arguments_of("f", arguments, STRICT))
+        assert assign([made], [wanted_of(golden, STRICT)], lambda name: True) == [Match(0, score) if score else None]
+        assert best_of(made, [wanted_of(golden, STRICT)]) == (Match(0, score) if score else None)
+    anything = GoldenCall("f", {"a": 1})
+    assert match_score(ToolCall("f", {"b": 7}), anything) == 1.0, "with nothing to compare the name is enough"
+    assert match_score(ToolCall("g", {"a": 1}), anything) == 0.0
+    loose = Matching(numbers=True)
+    assert match_score(ToolCall("f", {"a": "1", "b": 9}), golden, loose) == 1.0
 
-    return assign(keyed(calls), keyed(golden), lambda name: True)
+
+def given_of(calls: list[tuple[str, dict[str, Any]]], golden: list[tuple[str, dict[str, Any]]]) -> list[Match | None]:
+    made = [(name, arguments_of(name, arguments, STRICT)) for name, arguments in calls]
+    wanted = [wanted_of(ToolCall(name, arguments), STRICT) for name, arguments in golden]
+    return assign(made, wanted, lambda name: True)
 
 
 def test_each_golden_call_is_given_once_and_exact_matches_come_first() -> None:

@@ -112,7 +112,8 @@ def grade(
 ) -> None:
     """Derive every reward again, by both graders, and list where the file says otherwise and where the graders differ.
 
-    Tasks are those the results hold, or --tasks. Ends with status 1 where a reward in the file is not confirmed.
+    Tasks are those the results hold, or --tasks. Ends with status 1 where a reward in the file is not confirmed:
+    another one is derived, or none can be.
 
     Examples:
 
@@ -129,7 +130,7 @@ def grade(
     else:
         for line in _lines(report):
             print(visible(line))
-    raise typer.Exit(1 if report.disagreements else 0)
+    raise typer.Exit(1 if report.unconfirmed else 0)
 
 
 def _lines(report: RegradeReport) -> list[str]:

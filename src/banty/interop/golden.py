@@ -9,16 +9,17 @@ from typing import Any
 from banty.errors import InputError
 from banty.interop.effects import named, read_json_file
 from banty.interop.places import Place, described
-from banty.interop.tau2 import golden_of_tasks
-from banty.records import JSON, ToolCall
+from banty.interop.tau2 import golden_call, golden_of_tasks
+from banty.records import JSON, ToolCall, compared_of
 
 GOLDEN = "golden.json"
 
 
 def read_golden(path: Path, option: str = "--golden") -> dict[str, tuple[ToolCall, ...]]:
     """The reference calls in a file, by its own keys: an object of lists of `{name, arguments}`, or a task file of
-    tau2-bench. An empty list means that a right ending makes no call; a task that is missing, that nobody knows. Errors
-    name the `option` that the file was given with, if any.
+    tau2-bench. A call may name in `compare_args` the arguments that count; without it all do. An empty list means that
+    a right ending makes no call; a task that is missing, that nobody knows. Errors name the `option` that the file was
+    given with, if any.
 
     Raises InputError for anything else.
     """
@@ -33,15 +34,15 @@ def read_golden(path: Path, option: str = "--golden") -> dict[str, tuple[ToolCal
 
 
 def _calls(listed: Any, place: Place) -> tuple[ToolCall, ...]:
-    calls = []
-    for number, raw in enumerate(place.take(listed, "list"), 1):
-        where = place.part(f"call {number}")
-        where.take(raw, "object")
-        calls.append(ToolCall(where.field(raw, "name", "text"), where.field(raw, "arguments", "object")))
-    return tuple(calls)
+    parts = [(raw, place.part(f"call {number}")) for number, raw in enumerate(place.take(listed, "list"), 1)]
+    return tuple(golden_call(where.take(raw, "object"), where) for raw, where in parts)
 
 
 def golden_json(golden: Mapping[str, tuple[ToolCall, ...]]) -> JSON:
-    return {
-        key: [{"name": call.name, "arguments": dict(call.arguments)} for call in calls] for key, calls in golden.items()
-    }
+    return {key: [_plain(call) for call in calls] for key, calls in golden.items()}
+
+
+def _plain(call: ToolCall) -> dict[str, JSON]:
+    plain: dict[str, JSON] = {"name": call.name, "arguments": dict(call.arguments)}
+    compared = compared_of(call)
+    return plain if compared is None else plain | {"compare_args": list(compared)}

@@ -19,7 +19,7 @@ from banty.interop.effects import airline_effects, with_known
 from banty.interop.places import Place, described
 from banty.interop.reading import Ending, Episode, Reading
 from banty.interop.tau2extras import Extras, RolloutExtras, is_unread, own_id, tools_of
-from banty.records import Effect, Message, Outcome, ToolCall, ToolSchema
+from banty.records import Effect, GoldenCall, Message, Outcome, ToolCall, ToolSchema
 
 VERSION = "tau2-bench 0.1 to 1.0.1"
 SUCCESS_RULE = "reward within 1e-6 of 1, as tau2-bench counts"
@@ -55,10 +55,17 @@ _NO_SUCH_TOOL = re.compile(r"Error: Tool '[^']*' not found\.?$")
 
 
 def is_results(data: Any) -> bool:
-    """Whether JSON looks like a results file, or like one simulation of a folder of them."""
-    return isinstance(data, Mapping) and (
-        isinstance(data.get("simulations"), list) or {"task_id", "termination_reason"} <= set(data)
-    )
+    """Whether JSON looks like a results file, like what a folder of simulations says of itself, or like one of them."""
+    if not isinstance(data, Mapping):
+        return False
+    if "simulations" in data:
+        return isinstance(data["simulations"], list)
+    about = isinstance(data.get("info"), Mapping) and isinstance(data.get("tasks"), list)
+    return about or _is_simulation(data)
+
+
+def _is_simulation(data: Mapping[str, Any]) -> bool:
+    return {"task_id", "termination_reason"} <= set(data)
 
 
 def read_tau2(files: Sequence[Path], effects: Mapping[str, Effect]) -> Reading:
@@ -97,9 +104,9 @@ def load_simulations(file: Path) -> tuple[Mapping[str, Any], list[tuple[Place, M
     data = _json(file)
     if not is_results(data):
         raise Place(file).wrong("tau2-bench results, an object with a list of simulations", data)
-    if "simulations" not in data:
+    if "simulations" not in data and _is_simulation(data):
         return {}, [(Place(file, 1), data)]
-    listed = [(Place(file, number), each) for number, each in enumerate(data["simulations"], 1)]
+    listed = [(Place(file, number), each) for number, each in enumerate(data.get("simulations", ()), 1)]
     apart = file.parent / SIMULATIONS
     if not listed and apart.is_dir():
         listed = [(Place(each, 1), _json(each)) for each in sorted(apart.glob("*.json"))]
@@ -164,8 +171,18 @@ def golden_of(task: Mapping[str, Any], place: Place) -> tuple[ToolCall, ...] | N
         where = place.part(f"action {number}")
         where.take(action, "object")
         if action.get("requestor", "assistant") == "assistant":
-            calls.append(ToolCall(where.field(action, "name", "text"), where.field(action, "arguments", "object")))
+            calls.append(golden_call(action, where))
     return tuple(calls)
+
+
+def golden_call(raw: Mapping[str, Any], place: Place) -> ToolCall:
+    """One reference call: `name`, `arguments`, and `compare_args` where not all arguments count."""
+    name, arguments = place.field(raw, "name", "text"), place.field(raw, "arguments", "object")
+    compared = place.optional(raw, "compare_args", "list")
+    if compared is None:
+        return ToolCall(name, arguments)
+    where = place.part("compare_args")
+    return GoldenCall(name, arguments, compared=tuple(where.take(each, "text") for each in compared))
 
 
 def _effects_said(simulations: Sequence[tuple[Place, Mapping[str, Any]]]) -> dict[str, Effect]:
@@ -336,14 +353,6 @@ def _outcome(simulation: Mapping[str, Any], place: Place, reason: str) -> Outcom
     unmet = sorted(str(name) for name in breakdown if breakdown[name] < 1.0)
     words = f"ended by {reason}" + (f"; {', '.join(unmet)} not met" if unmet else "")
     return Outcome(abs(reward - 1.0) <= 1e-6, reward, components, words)
-
-
-_CHECKS = {
-    "action_checks": "action_match",
-    "communicate_checks": "met",
-    "nl_assertions": "met",
-    "env_assertions": "met",
-}
 
 
 def golden_of_tasks(tasks: Any, file: Path) -> dict[str, tuple[ToolCall, ...]]:

@@ -129,7 +129,7 @@ def _simulation(
         message["timestamp"] = about.started or _EPOCH
     reason = _reason(rollout)
     return {
-        "id": rollout.rollout_id,
+        "id": rollout.rollout_id.replace("/", "-"),  # the benchmark may name a file by it
         "task_id": task.key,
         "timestamp": about.started or _EPOCH,
         "start_time": about.started or _EPOCH,
@@ -144,7 +144,7 @@ def _simulation(
         "seed": rollout.seed,
         "mode": "half_duplex",
         "policy": _prompt(rollout) if own_prompt else None,
-        "info": RolloutExtras.of_rollout(rollout, len(given)).to_json(),
+        "info": RolloutExtras.of_rollout(rollout, len(given), task.world.tag if task.world else "").to_json(),
     }
 
 

@@ -94,18 +94,20 @@ class Extras:
 
 @dataclass(frozen=True)
 class RolloutExtras:
-    """What a rollout has beyond the benchmark's simulation. `num_given` messages were handed to the agent."""
+    """What a rollout has beyond the benchmark's simulation. `num_given` messages were handed to the agent; `world` is
+    the tag of the database it was played on, where that is known."""
 
     rollout_id: str
     policy: str
     num_given: int
     ending: Ending
     outcome: Outcome
+    world: str = ""
 
     @classmethod
-    def of_rollout(cls, rollout: Rollout, num_given: int) -> RolloutExtras:
+    def of_rollout(cls, rollout: Rollout, num_given: int, world: str) -> RolloutExtras:
         ending = Ending(status=rollout.status, cause=rollout.cause, detail=rollout.detail)
-        return cls(rollout.rollout_id, rollout.policy, num_given, ending, rollout.outcome)
+        return cls(rollout.rollout_id, rollout.policy, num_given, ending, rollout.outcome, world)
 
     @classmethod
     def of(cls, simulation: Mapping[str, Any], place: Place) -> RolloutExtras | None:
@@ -124,6 +126,7 @@ class RolloutExtras:
             max(0, int(place.field(data, "num_given", "whole number"))),
             Ending(status=status, cause=cause, detail=place.optional(data, "detail", "text", "")),
             _outcome(place.field(data, "outcome", "object"), place.part("outcome")),
+            place.optional(data, "world", "text", ""),
         )
 
     def to_json(self) -> JSON:
@@ -136,6 +139,7 @@ class RolloutExtras:
                 "cause": self.ending.cause,
                 "detail": self.ending.detail,
                 "outcome": self.outcome.to_json(),
+                "world": self.world,
             }
         }
 

@@ -100,8 +100,8 @@ def grade_tau2_trajectory(
     Messages are ours or objects of the benchmark's form. The writes among the agent's calls are run again from a fresh
     database, the task's golden actions on another; reads, generic calls, unknown tools and calls of the user are not.
 
-    Raises InputError for a basis that needs a judge, for a reason nobody knows, and for a conversation that the
-    benchmark's evaluator refuses: a call without its answer, an answer without its call, ids that differ. With
+    Raises InputError for a task graded by assertions it makes, for a reason nobody knows, and for a conversation that
+    the benchmark's evaluator refuses: a call without its answer, an answer without its call, ids that differ. With
     `strict` raises ReplayMismatch where a write that was recorded now answers otherwise.
     """
     reasons = get_args(EndedBy)
@@ -112,18 +112,19 @@ def grade_tau2_trajectory(
         return Tau2Reward(0.0, None, {}, None, None, None, (), (), (), 0.0, note=note)
     calls, texts = _made(messages)
     ended: Any = termination_reason
-    state, right = replayed_state(database, calls, strict=strict), gold_state(database, task.actions)
+    state = replayed_state(database, calls, strict=strict and task.checks_database)
+    right = gold_state(database, task.actions)
     talk = Conversation(calls=calls, agent_texts=texts, ended_by=ended)
     outcome = score(database, state, Gold(task, process=False), talk, "tau2")
     parts = outcome.components
     judged = {"DB": parts["tau2_db"], "COMMUNICATE": parts["tau2_communicate"], "ACTION": parts["tau2_action"]}
-    basis = [name for name in task.reward_basis if name != "DB" or task.checks_database]
+    basis = [name for name in task.reward_basis if name not in ("DB", "ENV_ASSERTION") or task.checks_database]
     listed = task.criteria.get("actions") or ()
     judges = task.raw.get("evaluation_criteria") is not None
     return Tau2Reward(
         reward=float(outcome.reward or 0.0),
         basis=task.reward_basis if judges else None,
-        breakdown={name: float(judged[name] or 0.0) for name in basis},
+        breakdown={name: float(judged.get(name, 1.0) or 0.0) for name in basis},
         db_match=bool(parts["tau2_db"]) if judges else None,
         database=tau2_hash(state),
         gold_database=tau2_hash(right),

@@ -14,6 +14,7 @@ from banty.errors import InputError, ReplayMismatch
 from banty.interop.places import Place
 from banty.interop.sources import find_source
 from banty.interop.tau2 import environment_of, load_simulations
+from banty.interop.tau2extras import RolloutExtras
 from banty.interop.tau2grade import Tau2Reward, grade_tau2_trajectory
 from banty.records import JSON
 
@@ -69,6 +70,11 @@ class RegradeReport:
     def disagreements(self) -> tuple[Regraded, ...]:
         """Where the file says something else."""
         return tuple(each for each in self.simulations if each.differs)
+
+    @property
+    def unconfirmed(self) -> tuple[Regraded, ...]:
+        """Where the file has a verdict that is another one here, or that could not be derived."""
+        return tuple(each for each in self.simulations if each.differs or (each.told is not None and each.fault))
 
     @property
     def graders_disagree(self) -> tuple[Regraded, ...]:
@@ -133,6 +139,9 @@ def _regraded(
     try:
         if key not in tasks:
             raise InputError(f"task {key!r} is not one of the {len(tasks)} that are known")
+        ours = RolloutExtras.of(simulation, place)
+        if ours and ours.world not in ("", database.tag):
+            raise InputError(f"it was played on the database {ours.world}, and this is {database.tag}")
         messages = place.optional(simulation, "messages", "list")
         if messages is None:
             raise InputError("it has no messages (a voice simulation, or one that never began)")

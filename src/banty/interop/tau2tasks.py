@@ -12,9 +12,10 @@ from banty.envs.airline.customers import describe
 from banty.envs.airline.published import PublishedCase
 from banty.envs.airline.rubric import Gold
 from banty.envs.airline.tasks import GeneratedCase
-from banty.interop.tau2 import is_results
+from banty.interop.places import Place
+from banty.interop.tau2 import golden_call, is_results
 from banty.interop.tau2export import ExportTask
-from banty.records import JSON, Task, Taskset, ToolCall
+from banty.records import JSON, Task, Taskset, ToolCall, compared_of
 
 
 def export_task(taskset: Taskset, task: Task) -> ExportTask:
@@ -32,7 +33,7 @@ def export_task(taskset: Taskset, task: Task) -> ExportTask:
 
 def bare_task(key: str, golden: Sequence[Mapping[str, Any]] | None) -> dict[str, JSON]:
     """What is left of a task whose file is gone: its id, and its reference calls where they are known."""
-    calls = None if golden is None else [ToolCall(call["name"], call["arguments"]) for call in golden]
+    calls = None if golden is None else [golden_call(call, Place(Path("golden calls"))) for call in golden]
     return _raw(key, "", calls, ())
 
 
@@ -63,6 +64,7 @@ def _raw(
                 "requestor": "assistant",
                 "name": call.name,
                 "arguments": dict(call.arguments),
+                "compare_args": None if (compared := compared_of(call)) is None else list(compared),
             }
             for number, call in enumerate(actions)
         ],

@@ -57,6 +57,19 @@ class Baselines:
     policies: Mapping[str, Callable[[Task], Policy]]
 
 
+@dataclass(frozen=True, slots=True)
+class GoldenCall(ToolCall):
+    """A golden call of which the arguments named in `compared` alone count: a call with the same ones is this one,
+    whatever else it says. Of a golden call that is a plain `ToolCall` all arguments count."""
+
+    compared: tuple[str, ...] = ()
+
+
+def compared_of(golden: ToolCall) -> tuple[str, ...] | None:
+    """The arguments of a golden call that count; None for all of them."""
+    return golden.compared if isinstance(golden, GoldenCall) else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class ToolMatching:
     """How arguments of one tool are compared with those of a golden call: names of keys, at any depth.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from banty.errors import InputError
 from banty.records import CallResult, Rollout, Task, Taskset, ToolCall, Turn
-from banty.rubrics.matching import Arguments, Match, arguments_of, assign, best_of
+from banty.rubrics.matching import Arguments, Match, arguments_of, assign, best_of, wanted_of
 from banty.rubrics.rewardfile import RewardFile, Tier
 
 
@@ -130,11 +130,8 @@ def _calls(
     def writes(name: str) -> bool:
         return effects.get(name, "write") != "read"  # nobody knows of a tool: it may write
 
-    def keyed(call: ToolCall | CallResult) -> tuple[str, Arguments]:
-        return call.name, arguments_of(call.name, call.arguments, file.matching)
-
-    wanted = [keyed(call) for call in golden or ()]
-    keys = [keyed(call) for call in made]
+    wanted = [wanted_of(call, file.matching) for call in golden or ()]
+    keys = [(call.name, arguments_of(call.name, call.arguments, file.matching)) for call in made]
     worked = [place for place, call in enumerate(made) if not call.error]
     given = assign([keys[place] for place in worked], wanted, lambda name: file.soft_writes or not writes(name))
     matches = dict(zip(worked, given, strict=True))

@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from banty.records import JSON, CallResult, ToolCall, ToolMatching
+from banty.records import JSON, CallResult, ToolCall, ToolMatching, compared_of
 
 MOST_PARTIAL = 0.99
 """What a call scores at most that is not equal to the golden one: it may have all its arguments, and others besides."""
@@ -50,6 +50,14 @@ LOOSE = Matching(numbers=True, empty=True, records_in_order=False)
 """The published comparator."""
 
 
+class Wanted(NamedTuple):
+    """A golden call's tool and the arguments of it that count; `compared` names those where not all do."""
+
+    name: str
+    arguments: Arguments
+    compared: frozenset[str] | None = None
+
+
 class Match(NamedTuple):
     """A golden call by its place, and how well it was met: 1 exactly, 0.5 to 0.99 in part."""
 
@@ -66,11 +74,14 @@ def deep_equal(a: JSON, b: JSON, matching: Matching = STRICT, tool: str = "") ->
 def match_score(call: ToolCall | CallResult, golden: ToolCall, matching: Matching = STRICT) -> float:
     """1 for an equal call; 0.5 plus half the share of golden arguments that are equal, at most 0.99, where at least one
     is; 0 for another tool or none equal."""
-    if call.name != golden.name:
-        return 0.0
-    return score_of(
-        arguments_of(call.name, call.arguments, matching), arguments_of(golden.name, golden.arguments, matching)
-    )
+    return _score((call.name, arguments_of(call.name, call.arguments, matching)), wanted_of(golden, matching))
+
+
+def wanted_of(golden: ToolCall, matching: Matching) -> Wanted:
+    arguments, compared = arguments_of(golden.name, golden.arguments, matching), compared_of(golden)
+    if compared is None:
+        return Wanted(golden.name, arguments)
+    return Wanted(golden.name, _those(arguments, compared), frozenset(compared))
 
 
 def arguments_of(tool: str, arguments: Mapping[str, JSON], matching: Matching) -> Arguments:
@@ -91,7 +102,7 @@ def score_of(given: Arguments, golden: Arguments) -> float:
 
 def assign(
     calls: Sequence[tuple[str, Arguments]],
-    golden: Sequence[tuple[str, Arguments]],
+    golden: Sequence[Wanted],
     may_be_partial: Callable[[str], bool],
 ) -> list[Match | None]:
     """For each call the golden call it counts as; each golden call is given once.
@@ -102,7 +113,7 @@ def assign(
     found: list[Match | None] = [None] * len(calls)
     free = list(range(len(golden)))
     for place, call in enumerate(calls):
-        same = next((index for index in free if golden[index] == call), None)
+        same = next((index for index in free if _score(call, golden[index]) == 1.0), None)
         if same is not None:
             found[place] = Match(same, 1.0)
             free.remove(same)
@@ -120,15 +131,22 @@ def assign(
     return found
 
 
-def best_of(call: tuple[str, Arguments], golden: Sequence[tuple[str, Arguments]]) -> Match | None:
+def best_of(call: tuple[str, Arguments], golden: Sequence[Wanted]) -> Match | None:
     """The golden call this one is most like, whoever else is; None where it is like none."""
     scores = [_score(call, each) for each in golden]
     most = max(scores, default=0.0)
     return Match(scores.index(most), most) if most else None
 
 
-def _score(call: tuple[str, Arguments], golden: tuple[str, Arguments]) -> float:
-    return score_of(call[1], golden[1]) if call[0] == golden[0] else 0.0
+def _score(call: tuple[str, Arguments], golden: Wanted) -> float:
+    name, given = call
+    if name != golden.name:
+        return 0.0
+    return score_of(given if golden.compared is None else _those(given, golden.compared), golden.arguments)
+
+
+def _those(arguments: Arguments, names: Collection[str]) -> Arguments:
+    return {name: text for name, text in arguments.items() if name in names}
 
 
 def _text(value: JSON, key: str, matching: Matching, rules: ToolMatching) -> str:

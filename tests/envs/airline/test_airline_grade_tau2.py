@@ -9,7 +9,7 @@ import pytest
 from banty.envs.airline.canonical import same_database, tau2_hash
 from banty.envs.airline.data import AirlineWorld
 from banty.envs.airline.grade_tau2 import EndedBy, gold_state, grade_tau2, replayed_state
-from banty.envs.airline.tau2tasks import Tau2Task, Tau2Tasks
+from banty.envs.airline.tau2tasks import Tau2Task, Tau2Tasks, read_tasks
 from banty.envs.airline.tools import run_calls
 from banty.envs.state import State
 from banty.errors import InputError, ReplayMismatch
@@ -191,17 +191,28 @@ def test_actions_match_by_name_and_the_arguments_compared(
     small_world: AirlineWorld, compare: list[str] | None, arguments: dict[str, Any], found: float
 ) -> None:
     gold = CRITERIA["actions"][0] | {"compare_args": compare}
-    task = dataclasses.replace(made("ACTION"), raw={"evaluation_criteria": {"actions": [gold]}})
+    scenario = {"instructions": "Go."}
+    criteria = {"actions": [gold], "reward_basis": ["ACTION"]}
+    (task,) = read_tasks([{"id": "t", "user_scenario": scenario, "evaluation_criteria": criteria}], "here")
     call = ToolCall("cancel_reservation", arguments)
     assert grade_tau2(small_world, [call], [], task, "user_stop")["action"] == found
     other = ToolCall("get_reservation_details", arguments)
     assert grade_tau2(small_world, [other], [], task, "user_stop")["action"] == 0.0
 
 
-@pytest.mark.parametrize("basis", ["NL_ASSERTION", "ENV_ASSERTION", "VIBES"])
-def test_a_basis_without_code_is_refused(small_world: AirlineWorld, basis: str) -> None:
-    with pytest.raises(InputError, match="known are DB" if basis == "VIBES" else "needs a judge"):
-        grade_tau2(small_world, [], [], made("DB", basis), "max_steps")
+@pytest.mark.parametrize(
+    ("basis", "said"),
+    [
+        ("NL_ASSERTION", "needs a model to judge them"),
+        ("ENV_ASSERTION", "needs functions that the airline's tools do not have"),
+        ("VIBES", "known are DB, COMMUNICATE, ACTION, NL_ASSERTION, ENV_ASSERTION"),
+    ],
+)
+def test_a_basis_that_nothing_here_decides_is_refused(small_world: AirlineWorld, basis: str, said: str) -> None:
+    criteria = CRITERIA | {"nl_assertions": ["The agent is kind."], "env_assertions": [{"func_name": "is_kind"}]}
+    task = dataclasses.replace(made("DB", basis), raw={"evaluation_criteria": criteria})
+    with pytest.raises(InputError, match=said):
+        grade_tau2(small_world, [], [], task, "max_steps")
 
 
 def test_strict_replay_notices_another_answer(small_world: AirlineWorld) -> None:

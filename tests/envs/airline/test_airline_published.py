@@ -142,6 +142,15 @@ def test_tasks_whose_golden_writes_fail_are_refused_dropped_or_kept(folder: Path
         PublishedTasks(data=folder, failing_gold="perhaps")  # type: ignore[arg-type]
 
 
+def test_tasks_that_a_model_has_to_judge_are_refused_before_anything_is_played(folder: Path) -> None:
+    criteria = TASK["evaluation_criteria"] | {"reward_basis": ["DB", "NL_ASSERTION"]}
+    save(folder, [TASK | {"evaluation_criteria": criteria}])
+    assert PublishedTasks(data=folder).splits == {"base": 1}, "nothing is asserted"
+    save(folder, [TASK | {"evaluation_criteria": criteria | {"nl_assertions": ["The agent is kind."]}}])
+    with pytest.raises(InputError, match=r"task a is graded by its nl_assertions \(NL_ASSERTION\)"):
+        PublishedTasks(data=folder)
+
+
 def test_golden_calls_of_tools_the_desk_has_not_are_failures_and_failing_reads_are_not(folder: Path) -> None:
     reads = {"name": "get_user_details", "arguments": {"user_id": "nobody"}}
     save(folder, [TASK | {"evaluation_criteria": {"actions": [reads]}}])

@@ -11,8 +11,11 @@ from tests.envs.airline.players import DONE, READ, SHALL_I, Line, drawn, handmad
 
 from banty.envs.airline.data import AirlineWorld
 from banty.envs.airline.meaning import is_told
+from banty.envs.airline.rubric import Conversation, Gold, score
 from banty.envs.airline.tasks import GeneratedTasks
+from banty.envs.airline.tau2tasks import read_tasks
 from banty.envs.baselines import LinePolicy
+from banty.envs.state import State
 from banty.policies.scripted import FunctionPolicy
 from banty.records import Completion, Limits, Message, Rollout, SampleRequest, ToolCall, take
 
@@ -400,3 +403,25 @@ CHEATS: Mapping[str, tuple[Any, float]] = {
 def test_cheats_fail_on_mini(mini_tasks: GeneratedTasks, cheat: str) -> None:
     policy, most = CHEATS[cheat]
     assert rate(play(mini_tasks, drawn(mini_tasks, "test")[:200], policy), "semantic") <= most
+
+
+@pytest.mark.parametrize(
+    ("basis", "failed"),
+    [
+        (["ACTION"], "action"),
+        (["COMMUNICATE"], "communicate"),
+        (["DB", "COMMUNICATE", "ACTION"], "db, communicate, action"),
+    ],
+)
+def test_the_reason_names_the_parts_that_the_task_is_graded_by(
+    small_world: AirlineWorld, basis: list[str], failed: str
+) -> None:
+    action = {"name": "cancel_reservation", "arguments": {"reservation_id": "RES001"}}
+    criteria = {"actions": [action], "communicate_info": ["160"], "reward_basis": basis}
+    (task,) = read_tasks(
+        [{"id": "t", "user_scenario": {"instructions": "Go."}, "evaluation_criteria": criteria}], "here"
+    )
+    idle = score(small_world, State(small_world), Gold(task, process=False), Conversation(ended_by="user_stop"), "tau2")
+    assert idle.reason == f"tau2: {failed}"
+    cut = score(small_world, State(small_world), Gold(task, process=False), Conversation(), "tau2")
+    assert cut.reason == "tau2: ended"

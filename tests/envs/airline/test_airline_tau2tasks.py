@@ -9,6 +9,7 @@ import pytest
 
 from banty.envs.airline.tau2tasks import Tau2Tasks, load_tasks
 from banty.errors import InputError
+from banty.records import GoldenCall, compared_of
 
 TASK: dict[str, Any] = {
     "id": "a",
@@ -69,7 +70,7 @@ def test_a_file_of_ones_own_may_leave_out_what_has_a_default(tmp_path: Path) -> 
         ("DB", "COMMUNICATE"),
     )
     assert first.actions[0].id == "a_0"
-    assert (first.compare_args, first.writes, first.checks_database) == ((None,), True, True)
+    assert (compared_of(first.actions[0]), first.writes, first.checks_database) == (None, True, True)
     assert (second.id, second.actions, second.reward_basis, second.checks_database) == ("7", (), (), False)
     assert loaded.splits == {"base": ("a", "7")}
     assert loaded.task("7") is second
@@ -77,6 +78,16 @@ def test_a_file_of_ones_own_may_leave_out_what_has_a_default(tmp_path: Path) -> 
         loaded.task("b")
     with pytest.raises(InputError, match=r"no split 'dev'.*base"):
         loaded.split("dev")
+
+
+def test_an_action_may_name_the_arguments_that_count(tmp_path: Path) -> None:
+    (plain,) = TASK["evaluation_criteria"]["actions"]
+    named = [plain | {"compare_args": each} for each in (None, [], ["reservation_id"])]
+    (task,) = load_tasks(save(tmp_path, [criteria(actions=named)])).tasks
+    assert [compared_of(action) for action in task.actions] == [None, (), ("reservation_id",)]
+    assert task.actions[2] == GoldenCall(plain["name"], plain["arguments"], plain["action_id"], ("reservation_id",))
+    with pytest.raises(InputError, match="something other than texts in compare_args"):
+        load_tasks(save(tmp_path, [criteria(actions=[plain | {"compare_args": [1]}])]))
 
 
 def test_splits_beside_the_file_are_read_and_checked(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ _POWER_BITS = 1 << 20
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * exponent > _POWER_BITS:
+    whole = isinstance(base, int) and isinstance(exponent, int)
+    if whole and abs(base) > 1 and base.bit_length() * exponent > _POWER_BITS:
         raise ToolError("the result is too large")
     return base**exponent
 

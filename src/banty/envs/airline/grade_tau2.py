@@ -13,7 +13,7 @@ from banty.envs.airline.tools import AirlineTools
 from banty.envs.airline.writes import WRITE_TOOLS
 from banty.envs.state import State
 from banty.errors import InputError, ReplayMismatch
-from banty.records import CallResult, ToolCall
+from banty.records import CallResult, ToolCall, compared_of
 
 EndedBy = Literal[
     "agent_stop",
@@ -29,8 +29,14 @@ EndedBy = Literal[
 ]
 FINISHED = ("agent_stop", "user_stop")
 
-_COMPONENTS = {"DB": "db", "COMMUNICATE": "communicate", "ACTION": "action"}
-_JUDGED = ("ENV_ASSERTION", "NL_ASSERTION")
+COMPONENTS = {"DB": "db", "COMMUNICATE": "communicate", "ACTION": "action"}
+"""The part of a verdict by the basis that asks for it."""
+
+_ASSERTED = {
+    "NL_ASSERTION": ("nl_assertions", "a model to judge them"),
+    "ENV_ASSERTION": ("env_assertions", "functions that the airline's tools do not have"),
+}
+"""Bases that are held where the task asserts nothing, and that nothing here can decide where it does."""
 _NO_MATTER = ("think",)  # a tool of tau-bench v1 that does nothing
 
 
@@ -66,14 +72,15 @@ def replayed_state(world: AirlineWorld, calls: Iterable[CallResult | ToolCall], 
 
     With `strict`, ReplayMismatch where a write that was recorded now answers otherwise, as the reference has it unless
     lenient: answers that are JSON are compared as values, so 25 and 25.0 are equal. An error is compared with an error
-    without its words, since Python's and pydantic's own change with their versions.
+    without its words, since Python's and pydantic's own change with their versions. As there, a record failed where its
+    text says so.
     """
     desk = AirlineTools(world)
     for call in _made(calls):
         if call.name not in WRITE_TOOLS:
             continue
         succeeded, output = desk.execute(call.name, call.arguments)
-        if strict and isinstance(call, CallResult) and (succeeded == bool(call.error) or _differs(call, output)):
+        if strict and isinstance(call, CallResult) and _differs(call.output, succeeded, output):
             raise ReplayMismatch(f"{call.name} answered {call.output[:200]!r}, and {output[:200]!r} when run again")
     return desk.state
 
@@ -94,13 +101,9 @@ def grade_tau2(
     greeting included. The reward is the product over the task's basis, the other parts are for information. An episode
     that neither side ended gets reward 0 with parts None: they were not judged. `gold` is the task's kept `gold_state`.
 
-    Raises InputError for a basis that needs a judge or that nobody knows.
+    Raises InputError as `check_basis` does.
     """
-    for basis in task.reward_basis:
-        if basis in _JUDGED:
-            raise InputError(f"task {task.id} is graded by {basis}, which needs a judge; grade_tau2 has none")
-        if basis not in _COMPONENTS:
-            raise InputError(f"task {task.id} is graded by {basis!r}; known are {', '.join(_COMPONENTS)}")
+    check_basis(task)
     if ended_by not in FINISHED:
         return {"db": None, "communicate": None, "action": None, "reward": 0.0}
     database = True
@@ -112,8 +115,19 @@ def grade_tau2(
         "communicate": float(all(is_said(needle, assistant_texts) for needle in task.communicate)),
         "action": float(all(action_matches(task, calls))),
     }
-    reward = float(all(parts[_COMPONENTS[basis]] for basis in task.reward_basis))
+    reward = float(all(parts[COMPONENTS[basis]] for basis in task.reward_basis if basis in COMPONENTS))
     return parts | {"reward": reward}
+
+
+def check_basis(task: Tau2Task) -> None:
+    """Raises InputError for a task graded by assertions it makes, or by what nobody knows."""
+    for basis in task.reward_basis:
+        field, needs = _ASSERTED.get(basis, ("", ""))
+        if task.criteria.get(field):
+            raise InputError(f"task {task.id} is graded by its {field} ({basis}), which needs {needs}")
+        if not field and basis not in COMPONENTS:
+            known = ", ".join([*COMPONENTS, *_ASSERTED])
+            raise InputError(f"task {task.id} is graded by {basis!r}; known are {known}")
 
 
 def _made(calls: Iterable[CallResult | ToolCall]) -> Iterator[CallResult | ToolCall]:
@@ -123,8 +137,10 @@ def _made(calls: Iterable[CallResult | ToolCall]) -> Iterator[CallResult | ToolC
             yield call
 
 
-def _differs(call: CallResult, output: str) -> bool:
-    return not call.error and call.output != output and _content(call.output) != _content(output)
+def _differs(recorded: str, succeeded: bool, output: str) -> bool:
+    if not succeeded or recorded.startswith("Error: "):
+        return succeeded or not recorded.startswith("Error: ")
+    return recorded != output and _content(recorded) != _content(output)
 
 
 def _content(text: str) -> Any:
@@ -143,11 +159,11 @@ def action_matches(task: Tau2Task, calls: Iterable[CallResult | ToolCall]) -> tu
     """For each golden action whether it is among the calls, by name and by the arguments it names, or else all that the
     call has."""
     made = list(_made(calls))
-    golden = zip(task.actions, task.compare_args, strict=True)
-    return tuple(any(_matches(call, action, named) for call in made) for action, named in golden)
+    return tuple(any(_matches(call, action) for call in made) for action in task.actions)
 
 
-def _matches(call: CallResult | ToolCall, action: ToolCall, named: Sequence[str] | None) -> bool:
-    keys = call.arguments.keys() if named is None else named
+def _matches(call: CallResult | ToolCall, action: ToolCall) -> bool:
+    compared = compared_of(action)
+    keys = call.arguments.keys() if compared is None else compared
     wanted = {key: action.arguments[key] for key in keys if key in action.arguments}
     return call.name == action.name and wanted == {key: call.arguments[key] for key in keys if key in call.arguments}

@@ -15,7 +15,7 @@ from banty.envs.airline.content import customers_in, tables_of, told_text
 from banty.envs.airline.customers import Customer, ModelCustomer, SilentCustomer
 from banty.envs.airline.data import AirlineWorld, airline_folder, benchmark_data, load_world
 from banty.envs.airline.env import AirlineDesk, Preset, preset
-from banty.envs.airline.grade_tau2 import failing_gold
+from banty.envs.airline.grade_tau2 import check_basis, failing_gold
 from banty.envs.airline.guidelines import OWN, guidelines_in, read_guidelines
 from banty.envs.airline.reciting import RecitingCustomer
 from banty.envs.airline.rubric import Gold, Grade
@@ -72,6 +72,8 @@ class PublishedTasks(AirlineTasks):
         self._data = given if given.is_file() else self._folder
         self._world = load_world(self._data)
         loaded = load_tasks(tasks or self._folder)
+        for each in loaded.tasks:
+            check_basis(each)
         self._tasks = _with_right_endings(loaded, self._world, self._failing_gold)
         self._left_out = [task.id for task in loaded.tasks if task not in self._tasks.tasks]
         self.splits = {split: len(ids) for split, ids in self._tasks.splits.items()}

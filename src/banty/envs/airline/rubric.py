@@ -14,7 +14,7 @@ from typing import Literal
 
 from banty.envs.airline.customers import is_yes
 from banty.envs.airline.data import AirlineWorld
-from banty.envs.airline.grade_tau2 import EndedBy, gold_state, grade_tau2, is_said
+from banty.envs.airline.grade_tau2 import COMPONENTS, EndedBy, gold_state, grade_tau2, is_said
 from banty.envs.airline.meaning import is_told, same_meaning
 from banty.envs.airline.scenario import Scenario
 from banty.envs.airline.sidebyside import database_words, told_words
@@ -98,7 +98,8 @@ def score(world: AirlineWorld, state: State, gold: Gold, talk: Conversation, gra
     verdicts = {"semantic": float(all(gates.values())), "tau2": float(tau2.pop("reward") or 0.0)}
     success = verdicts[grade] == 1.0
     if grade == "tau2":
-        failed = [name for name, value in tau2.items() if value == 0.0 and name != "action"] or ["ended"]
+        asked = [COMPONENTS[basis] for basis in gold.task.reward_basis if basis in COMPONENTS]
+        failed = [name for name in asked if tau2[name] == 0.0] or ["ended"]
     else:
         failed = [name for name, value in gates.items() if not value]
     components = {**verdicts, **semantic, **process, **{f"tau2_{name}": value for name, value in tau2.items()}}

@@ -14,7 +14,7 @@ from banty.envs.airline import tau1tasks
 from banty.envs.airline.data import airline_folder
 from banty.envs.airline.writes import WRITE_TOOLS
 from banty.errors import InputError
-from banty.records import JSON, ToolCall
+from banty.records import JSON, GoldenCall, ToolCall
 
 DEFAULT_BASIS = ("DB", "COMMUNICATE")
 SPLITS_FILE = "split_tasks.json"
@@ -42,12 +42,6 @@ class Tau2Task:
     def checks_database(self) -> bool:
         """False for a task with neither actions nor assertions, not even empty lists: any database will do."""
         return self.criteria.get("actions") is not None or self.criteria.get("env_assertions") is not None
-
-    @property
-    def compare_args(self) -> tuple[tuple[str, ...] | None, ...]:
-        """For each action the arguments that have to match; None for all those the agent's call has."""
-        named = [action.get("compare_args") for action in self.criteria.get("actions") or ()]
-        return tuple(None if names is None else tuple(names) for names in named)
 
     @property
     def writes(self) -> bool:
@@ -164,18 +158,21 @@ def _action(raw: Any, where: str) -> ToolCall:
         raise InputError(f"{where} has an action without a name and an object of arguments")
     if raw.get("requestor", "assistant") != "assistant":
         raise InputError(f"{where} has an action of {raw['requestor']!r}; only the assistant has tools at this desk")
-    return ToolCall(raw["name"], raw["arguments"], str(raw.get("action_id", "")))
+    key = str(raw.get("action_id", ""))
+    if raw.get("compare_args") is None:
+        return ToolCall(raw["name"], raw["arguments"], key)
+    return GoldenCall(raw["name"], raw["arguments"], key, _strings(raw, "compare_args", where))
 
 
-def _list(criteria: Mapping[str, Any], key: str, where: str) -> list[Any]:
-    value = criteria.get(key)
+def _list(raw: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    value = raw.get(key)
     if value is not None and not isinstance(value, list):
         raise InputError(f"{where} has {_kind(value)} as {key} instead of a list")
     return value or []
 
 
-def _strings(criteria: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    values = _list(criteria, key, where)
+def _strings(raw: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    values = _list(raw, key, where)
     if not all(isinstance(value, str) for value in values):
         raise InputError(f"{where} has something other than texts in {key}")
     return tuple(values)

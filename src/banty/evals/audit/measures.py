@@ -11,7 +11,7 @@ import numpy as np
 from banty.evals.audit.findings import Finding, Level, counted, examples_of, unknown
 from banty.evals.audit.likeness import MOST_NULL, NEARLY_THE_SAME, SURE, Likeness, jaccard, tail
 from banty.evals.audit.tasks import Side, records_of
-from banty.rubrics.matching import assign
+from banty.rubrics.matching import Wanted, assign
 
 FEWEST_WORDS = 8
 """An instruction of fewer words may be the same twice by accident."""
@@ -384,7 +384,7 @@ def _touched(side: Side, place: int) -> list[tuple[str, str]]:
 def _alike(train: Side, other: int, test: Side, place: int) -> float:
     """How alike two tasks' golden writes are: their best one-to-one matches over the longer list, 0 to 1."""
     mine, theirs = test.writes[place] or (), train.writes[other] or ()
-    matched = assign(mine, theirs, lambda _: True)
+    matched = assign(mine, [Wanted(*each) for each in theirs], lambda _: True)
     return sum(match.score for match in matched if match is not None) / max(len(mine), len(theirs), 1)
 
 
