@@ -11,7 +11,8 @@ from tests import rollouts_by_hand as by_hand
 
 from banty.errors import InputError
 from banty.evals.diagnosis import STAGES, Reference, compare_diagnoses, diagnose, find_cause
-from banty.records import CallResult, Rollout, ToolCall, ToolMatching, ToolSchema
+from banty.records import CallResult, GoldenCall, Rollout, ToolCall, ToolMatching, ToolSchema
+from banty.rubrics import Matching
 
 TOOLS = (
     ToolSchema("find", "", effect="read"),
@@ -35,7 +36,7 @@ def episode(*calls: CallResult, success: bool = False, index: int = 0, trial: in
 
 
 def against(*golden: ToolCall, **rules: ToolMatching) -> Reference:
-    return Reference(lambda task: golden, rules)
+    return Reference(lambda task: golden, Matching(tools=rules))
 
 
 FOUND = did("find", name="Ann")
@@ -91,6 +92,12 @@ def test_changes_may_come_in_any_order_and_under_the_environments_rules() -> Non
     rules = ToolMatching(ignore=("note",))
     found = find_cause(episode(did("cancel", id=1, note="y"), BOOKED), against(BOOK, cancel, cancel=rules))
     assert found.on_path
+
+
+def test_of_a_call_of_which_some_arguments_count_the_others_are_free() -> None:
+    seat = GoldenCall("book", {"seat": 4, "name": "Ann"}, compared=("seat",))
+    assert find_cause(episode(did("book", seat=4, name="Bob")), against(seat)).on_path
+    assert find_cause(episode(did("book", seat=5, name="Bob")), against(seat)).about == "book: seat"
 
 
 def test_an_ending_call_of_the_reference_is_met_whatever_it_says() -> None:

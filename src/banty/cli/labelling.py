@@ -10,7 +10,7 @@ from banty.cli.inspection import taskset_of_run
 from banty.evals.diagnosis import Reference
 from banty.interop import GOLDEN, KIND, read_golden
 from banty.records import Rollout, ToolCall
-from banty.rubrics import GoldenCalls, Labeller, RewardFile, TurnLabel, label_rollout
+from banty.rubrics import GoldenCalls, Labeller, Matching, RewardFile, TurnLabel, label_rollout
 from banty.runs import RunFolder
 
 Label = Callable[[Rollout], tuple[TurnLabel, ...]]
@@ -53,7 +53,7 @@ def labelling_of(folder: Path, allow_code: bool) -> Labelling:
     if recipe and recipe.get("kind") != KIND:
         taskset = taskset_of_run(home, allow_code)
         return Labelling(
-            lambda given: Labeller(taskset, given), Reference(GoldenCalls(taskset), dict(taskset.matching()))
+            lambda given: Labeller(taskset, given), Reference(GoldenCalls(taskset), Matching(tools=taskset.matching()))
         )
     return Labelling(
         lambda given: lambda rollout: label_rollout(rollout, None, given),

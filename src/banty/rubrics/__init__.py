@@ -7,10 +7,11 @@ from banty.rubrics.matching import (
     STRICT,
     Arguments,
     Matching,
+    Wanted,
     arguments_of,
     deep_equal,
     match_score,
-    score_of,
+    wanted_of,
 )
 from banty.rubrics.rewardfile import (
     PREDICATES,
@@ -38,6 +39,7 @@ __all__ = [
     "Tier",
     "ToolMatching",
     "TurnLabel",
+    "Wanted",
     "arguments_of",
     "changed_state",
     "deep_equal",
@@ -47,7 +49,7 @@ __all__ = [
     "packaged",
     "read_reward_file",
     "rewarded",
-    "score_of",
+    "wanted_of",
     "with_functions",
     "write_reward_file",
 ]

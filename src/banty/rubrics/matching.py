@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -57,6 +57,20 @@ class Wanted(NamedTuple):
     arguments: Arguments
     compared: frozenset[str] | None = None
 
+    def counting(self, given: Arguments) -> Arguments:
+        """Of the arguments of a call those that count here."""
+        return given if self.compared is None else {name: given[name] for name in given if name in self.compared}
+
+    def score(self, name: str, given: Arguments) -> float:
+        """How well a call meets this one, from 0 to 1."""
+        return score_of(self.counting(given), self.arguments) if name == self.name else 0.0
+
+    def differing(self, given: Arguments) -> list[str]:
+        """The arguments that count and in which a call is another one, by name."""
+        counting = self.counting(given)
+        names = sorted({*counting, *self.arguments})
+        return [name for name in names if counting.get(name) != self.arguments.get(name)]
+
 
 class Match(NamedTuple):
     """A golden call by its place, and how well it was met: 1 exactly, 0.5 to 0.99 in part."""
@@ -74,14 +88,13 @@ def deep_equal(a: JSON, b: JSON, matching: Matching = STRICT, tool: str = "") ->
 def match_score(call: ToolCall | CallResult, golden: ToolCall, matching: Matching = STRICT) -> float:
     """1 for an equal call; 0.5 plus half the share of golden arguments that are equal, at most 0.99, where at least one
     is; 0 for another tool or none equal."""
-    return _score((call.name, arguments_of(call.name, call.arguments, matching)), wanted_of(golden, matching))
+    return wanted_of(golden, matching).score(call.name, arguments_of(call.name, call.arguments, matching))
 
 
 def wanted_of(golden: ToolCall, matching: Matching) -> Wanted:
-    arguments, compared = arguments_of(golden.name, golden.arguments, matching), compared_of(golden)
-    if compared is None:
-        return Wanted(golden.name, arguments)
-    return Wanted(golden.name, _those(arguments, compared), frozenset(compared))
+    compared = compared_of(golden)
+    found = Wanted(golden.name, {}, None if compared is None else frozenset(compared))
+    return found._replace(arguments=found.counting(arguments_of(golden.name, golden.arguments, matching)))
 
 
 def arguments_of(tool: str, arguments: Mapping[str, JSON], matching: Matching) -> Arguments:
@@ -113,14 +126,14 @@ def assign(
     found: list[Match | None] = [None] * len(calls)
     free = list(range(len(golden)))
     for place, call in enumerate(calls):
-        same = next((index for index in free if _score(call, golden[index]) == 1.0), None)
+        same = next((index for index in free if golden[index].score(*call) == 1.0), None)
         if same is not None:
             found[place] = Match(same, 1.0)
             free.remove(same)
     rest = [place for place, call in enumerate(calls) if found[place] is None and may_be_partial(call[0])]
     if not rest or not free:
         return found
-    scores = np.array([[_score(calls[place], golden[index]) for index in free] for place in rest])
+    scores = np.array([[golden[index].score(*calls[place]) for index in free] for place in rest])
     # Among assignments of one total the earlier calls and golden calls are taken; scores differ by more than this.
     order = np.add.outer(np.arange(len(rest)), np.arange(len(free))) * (1e-9 / (len(rest) + len(free)))
     for row, column in zip(
@@ -133,20 +146,9 @@ def assign(
 
 def best_of(call: tuple[str, Arguments], golden: Sequence[Wanted]) -> Match | None:
     """The golden call this one is most like, whoever else is; None where it is like none."""
-    scores = [_score(call, each) for each in golden]
+    scores = [each.score(*call) for each in golden]
     most = max(scores, default=0.0)
     return Match(scores.index(most), most) if most else None
-
-
-def _score(call: tuple[str, Arguments], golden: Wanted) -> float:
-    name, given = call
-    if name != golden.name:
-        return 0.0
-    return score_of(given if golden.compared is None else _those(given, golden.compared), golden.arguments)
-
-
-def _those(arguments: Arguments, names: Collection[str]) -> Arguments:
-    return {name: text for name, text in arguments.items() if name in names}
 
 
 def _text(value: JSON, key: str, matching: Matching, rules: ToolMatching) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from banty.records import CallResult, Rollout, Task, ToolCall, ToolMatching
-from banty.rubrics import Arguments, Matching, arguments_of, changed_state, score_of
+from banty.records import CallResult, Rollout, Task, ToolCall
+from banty.rubrics import STRICT, Arguments, Matching, Wanted, arguments_of, changed_state, wanted_of
 
 Cause = Literal[
     "cut_off",
@@ -43,11 +43,10 @@ STAGES = ("tried every needed tool", "each of them worked", "with the right argu
 
 @dataclass(frozen=True)
 class Reference:
-    """`golden` gives a task's reference calls, None where nobody knows them; `rules` are what their arguments are
-    compared under, by tool."""
+    """`golden` gives a task's reference calls, None where nobody knows them; `matching` is how arguments compare."""
 
     golden: Callable[[Task], Sequence[ToolCall] | None]
-    rules: Mapping[str, ToolMatching] = field(default_factory=dict)
+    matching: Matching = STRICT
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,12 @@ class _Need:
     """A reference call that does more than read."""
 
     call: ToolCall
-    arguments: Arguments
+    wanted: Wanted
     ends: bool
+
+    def is_met(self, call: CallResult, given: Arguments) -> bool:
+        """By equal arguments; an ending, whose arguments are words, by any."""
+        return self.call.name == call.name and (self.ends or self.wanted.score(call.name, given) == 1.0)
 
 
 def find_cause(rollout: Rollout, reference: Reference) -> Finding:
@@ -97,14 +100,10 @@ def _needs(rollout: Rollout, golden: Sequence[ToolCall], reference: Reference) -
     if "unknown" in known:
         return None
     return [
-        _Need(call, _arguments(call, reference), effect == "terminal")
+        _Need(call, wanted_of(call, reference.matching), effect == "terminal")
         for call, effect in zip(golden, known, strict=True)
         if effect != "read"
     ]
-
-
-def _arguments(call: ToolCall | CallResult, reference: Reference) -> Arguments:
-    return arguments_of(call.name, call.arguments, Matching(tools=reference.rules))
 
 
 def _followed(rollout: Rollout, needs: Sequence[_Need], reference: Reference) -> tuple[list[_Need], Finding | None]:
@@ -113,10 +112,8 @@ def _followed(rollout: Rollout, needs: Sequence[_Need], reference: Reference) ->
     for turn, call in _made(rollout):
         if call.error and not changed_state(call):
             continue
-        given = _arguments(call, reference)
-        met = next(
-            (need for need in still if need.call.name == call.name and (need.ends or need.arguments == given)), None
-        )
+        given = arguments_of(call.name, call.arguments, reference.matching)
+        met = next((need for need in still if need.is_met(call, given)), None)
         if met is not None and not call.error:
             still.remove(met)
         elif first is None and changed_state(call) and call.effect != "terminal":
@@ -128,9 +125,8 @@ def _departure(turn: int, call: CallResult, given: Arguments, needs: Sequence[_N
     alike = [need for need in needs if need.call.name == call.name]
     if not alike:
         return Finding("other_change", turn, call.name, f"called {call.name}, which the reference does not")
-    nearest = max(alike, key=lambda need: score_of(given, need.arguments))
-    names = sorted({*given, *nearest.arguments})
-    wrong = [name for name in names if given.get(name) != nearest.arguments.get(name)]
+    nearest = max(alike, key=lambda need: need.wanted.score(call.name, given))
+    wrong = nearest.wanted.differing(given)
     if call.error:
         return Finding("other_change", turn, call.name, f"{call.name} failed half-way and left a change behind")
     if not wrong:
