@@ -9,7 +9,7 @@ import pytest
 from tests.evals import evaluations as made
 
 from banty.errors import InputError
-from banty.evals.dependability import FORMAT, read_results, users_of
+from banty.evals.dependability import FORMAT, TaskFacts, dependability_card, read_results, users_of
 from banty.runs import RunFolder
 from banty.runs.folder import write_json
 
@@ -194,6 +194,18 @@ def test_tasks_that_cannot_be_told_apart(tmp_path: Path, ids: list[str], said: s
     made.edit(folder, tasks=[{**task, "id": one} for task, one in zip(tasks, ids, strict=True)])
     with pytest.raises(InputError, match=said):
         read_results([folder])
+
+
+def test_repetitions_of_unknown_weights_are_taken_for_the_same_and_that_is_said(tmp_path: Path) -> None:
+    places = [
+        made.write(tmp_path / str(seed), made.episodes(told), made.identity(seed=seed, policy_details={}), stored=False)
+        for seed, told in enumerate((SOME, OTHER))
+    ]
+    card = dependability_card(read_results(places), TaskFacts(why_not="nobody knows"))
+    (user,) = card["users"]
+    assert user["replicates"] == "repetitions"
+    assert "are not known; they are taken for the same" in " ".join(card["notes"])
+    assert user["errors"]["source"] == user["criteria"]["source"] == f"card of {places[0]}"
 
 
 def test_a_format_that_is_not_known_is_named(tmp_path: Path) -> None:

@@ -256,10 +256,11 @@ def _replicate_words(users: Sequence[Mapping[str, Any]]) -> str:
             "of the kind. They do not say what another training seed would have learned."
         )
     few = any((finite(user.get("num_replicates")) or 0) < FEWEST_SEEDS for user in users)
+    verdict = f" Fewer than {FEWEST_SEEDS} replicates carry no verdict about a method." if few else ""
     return (
-        "Intervals by task are about these checkpoints, over other tasks of the kind. Those over replicates are t "
-        "intervals over whole evaluations: with checkpoints they speak of the method, with repetitions of the draws "
-        f"alone.{f' Fewer than {FEWEST_SEEDS} replicates carry no verdict about a method.' if few else ''}"
+        "Intervals by task are about the mean of these evaluations, over other tasks of the kind, and so is the noise "
+        "below. Those over replicates are t intervals over whole evaluations: with checkpoints they speak of the "
+        f"method, with repetitions of the draws alone.{verdict}"
     )
 
 

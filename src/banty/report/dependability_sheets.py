@@ -10,6 +10,7 @@ from banty.report.results import Sheet
 from banty.report.wording import MISSING, count, finite, interval, number, seconds, table
 
 Users = Sequence[Mapping[str, Any]]
+_LONGEST_HEAD = 40
 TRIALS = " (k\u00a0=\u00a0{})"
 
 
@@ -21,7 +22,8 @@ def percent(value: Any) -> str:
 def columns(users: Users) -> tuple[str, ...]:
     """A head for each user's column, which says of an only one that it is a user."""
     names = [str(user.get("name")) for user in users]
-    return ("", *(names if len(names) > 1 else [f"user: {name}" for name in names]))
+    shown = [name if len(name) <= _LONGEST_HEAD else f"{name[: _LONGEST_HEAD - 1]}…" for name in names]
+    return ("", *(shown if len(shown) > 1 else [f"user: {name}" for name in shown]))
 
 
 def _sheet(users: Users, rows: Sequence[tuple[str, Callable[[Mapping[str, Any]], str]]]) -> Sheet:

@@ -135,6 +135,8 @@ def _notes(results: Sequence[Result], users: Sequence[User], facts: TaskFacts) -
     names = sorted({str(result.identity["policy"]) for result in results})
     if len(names) > 1:
         notes.append(f"{', '.join(names)} are taken for checkpoints of one method")
+    if any(not user.results[0].weights for user in users if user.replicates == "repetitions"):
+        notes.append("The weights behind these evaluations are not known; they are taken for the same")
     if any(name.startswith("habits") for name in names):
         notes.append("A habit policy's tokens are its decisions: they and their price say nothing of a language model")
     weights = [{result.weights for result in user.results} for user in users]

@@ -21,7 +21,7 @@ def errors_json(user: User) -> dict[str, Any]:
     if not rollouts:
         behaviour = user.results[0].card.data.get("behaviour")
         rate = behaviour.get("call_error_share") if isinstance(behaviour, Mapping) else None
-        return {"source": "card", "error_share": rate}
+        return {"source": user.card_source, "error_share": rate}
     calls = [call for one in rollouts for call in calls_of(one)]
     failed = [call for call in calls if call.error]
     mended = sum(_mended(one) for one in rollouts)

@@ -9,7 +9,7 @@ from typing import Any
 
 from banty.evals.dependability.facts import TaskFacts
 from banty.evals.dependability.figures import share
-from banty.evals.dependability.results import Result, User, task_place
+from banty.evals.dependability.results import User, task_place
 from banty.evals.graders import GRADERS
 from banty.records import Rollout
 
@@ -24,9 +24,8 @@ def habits_json(user: User, facts: TaskFacts) -> dict[str, Any]:
         found = {name: (habit.lapse, share(user.scored, habit.observe)) for name, habit in facts.habits.items()}
         rows = [{"name": name, "lapse": lapse, **row} for name, (lapse, row) in found.items() if row["of"]]
         return {"source": user.source, "rows": rows}
-    kept = [_habits_of_card(result.card.data.get("habits")) for result in user.results[:1]]
-    replaced = "" if len(user.results) == 1 else f" of {user.results[0].place}"
-    return {"source": f"card{replaced}", "rows": kept[0]}
+    kept = _habits_of_card(user.results[0].card.data.get("habits"))
+    return {"source": user.card_source, "rows": kept}
 
 
 def _habits_of_card(habits: Any) -> list[dict[str, Any]]:
@@ -49,7 +48,7 @@ def criteria_json(user: User) -> dict[str, Any]:
             for name, mean in (means.items() if isinstance(means, Mapping) else ())
             if name not in GRADERS and isinstance(mean, (int, float)) and 0.0 <= mean <= 1.0
         ]
-        return {"source": "card", "rows": rows}
+        return {"source": user.card_source, "rows": rows}
     rows = []
     for name in _judged(rollouts):
         rows.append({"name": name, **share(rollouts, lambda one, name=name: _missed(one, name))})  # type: ignore[misc]
@@ -74,7 +73,7 @@ def _missed(rollout: Rollout, name: str) -> bool | None:
 def graders_json(user: User) -> dict[str, Any]:
     """The two graders' verdicts, and the tasks on which they differ with what each of them missed."""
     if not user.scored:
-        return _graders_of_card(user.results[0])
+        return _graders_of_card(user)
     both = [one for one in user.scored if None not in _verdicts(one)]
     if not both:
         return dict(_NO_GRADERS)
@@ -111,9 +110,9 @@ def graders_json(user: User) -> dict[str, Any]:
     }
 
 
-def _graders_of_card(result: Result) -> dict[str, Any]:
+def _graders_of_card(user: User) -> dict[str, Any]:
     """The card's own table: verdicts, and the disagreements it lists. It does not say who passed what else."""
-    found = result.card.data.get("graders")
+    found = user.results[0].card.data.get("graders")
     if not isinstance(found, Mapping):
         return dict(_NO_GRADERS)
     judged, differing, listed = (found.get(name) for name in ("num_judged", "num_disagree", "disagreements"))
@@ -136,7 +135,7 @@ def _graders_of_card(result: Result) -> dict[str, Any]:
     which = "they differ" if num_listed == differing else f"they differ, the first {num_listed} of {differing}"
     return {
         "known": True,
-        "source": f"card, which lists the trials on which {which}",
+        "source": f"{user.card_source}, which lists the trials on which {which}",
         "counts": {name: sum(row[name] for row in rows) for name in GRADERS} if num_listed == differing else {},
         "verdicts": {name: dict(found[name]) for name in GRADERS if isinstance(found.get(name), Mapping)},
         "agreement": {"count": judged - differing, "of": judged, "estimate": 1.0 - differing / judged},

@@ -111,6 +111,11 @@ class User:
             return self.results[0].source
         return f"rollouts of {with_rollouts} of {len(self.results)} results"
 
+    @property
+    def card_source(self) -> str:
+        """What figures are from that no rollouts give: one card, the first of several."""
+        return "card" if len(self.results) == 1 else f"card of {self.results[0].place}"
+
 
 def task_place(task_id: str) -> str:
     """A task's id without its seed, which may differ between repetitions of the same tasks."""
