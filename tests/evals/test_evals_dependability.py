@@ -22,6 +22,7 @@ from banty.evals.dependability import (
     Price,
     Result,
     TaskFacts,
+    audits_of,
     dependability_card,
     facts_of,
     read_results,
@@ -48,6 +49,7 @@ def test_success_and_pass_k_are_the_result_card_s(tmp_path: Path) -> None:
     (user,) = dependability_card(read_results([folder]), NOBODY)["users"]
     assert user["success"]["by_task"] == told["success"]
     assert {k: one["by_task"] for k, one in user["pass_hat"].items()} == told["pass_hat"]
+    assert {one["by_task"]["method"] for one in user["pass_hat"].values()} == {"Wilson, clustered by task"}
     assert {k: one["by_task"] for k, one in user["pass_at"].items()} == told["pass_at"]
     assert user["noise"]["resolves"]["fixed"] == pytest.approx(told["minimum_detectable_effect"])
     assert user["success"]["over_replicates"] is None
@@ -158,7 +160,7 @@ def test_intents_are_derived_where_nobody_says_and_it_is_said(tmp_path: Path) ->
         )
     ]
     found = card_of(tmp_path / "a", rollouts)["intents"]
-    assert found["source"].startswith("derived: ")
+    assert found["source"].startswith("the agent's calls: ")
     assert [(row["name"], row["num_tasks"]) for row in found["rows"]] == [("book", 1), ("nothing is changed", 1)]
 
 
@@ -278,7 +280,7 @@ AUDIT = {
 def audited(folder: Path, **changes: Any) -> dict[str, Any]:
     results = read_results([made.write(folder, made.episodes([[1, 0], [1, 1]]))])
     file = write_json(folder.with_suffix(".json"), {**AUDIT, **changes})
-    found: dict[str, Any] = dependability_card(results, NOBODY, audits=[read_audit(file)])["audit"]
+    found: dict[str, Any] = dependability_card(results, NOBODY, audits=audits_of(results, read_audit(file)))["audit"]
     return found
 
 
@@ -336,7 +338,8 @@ def test_an_audit_of_a_task_file_is_one_of_its_split_and_its_size(tmp_path: Path
 
 
 def test_every_result_of_a_card_needs_an_audit_that_allows_it(tmp_path: Path) -> None:
-    results = read_results([made.write(tmp_path / "a", made.episodes([[1, 0], [1, 1]]))])
+    told = {"a": [[1, 0], [1, 1]], "b": [[1, 1], [0, 1]]}
+    results = read_results([made.write(tmp_path / name, made.episodes(each)) for name, each in told.items()])
     allowing = read_audit(write_json(tmp_path / "yes.json", AUDIT))
     refusal = {"may_be_called_held_out": False, "sentence": "It must not be called held-out: they share all."}
     refusing = read_audit(write_json(tmp_path / "no.json", {**AUDIT, **refusal}))
@@ -345,7 +348,6 @@ def test_every_result_of_a_card_needs_an_audit_that_allows_it(tmp_path: Path) ->
     def allowed(*audits: Any) -> bool:
         return bool(dependability_card(results, NOBODY, audits=audits)["audit"]["may_be_called_held_out"])
 
-    assert allowed(allowing)
     assert allowed(allowing, allowing)
     for missing in (refusing, other, None):
         assert not allowed(allowing, missing)
@@ -406,3 +408,75 @@ def test_doing_nothing_passes_46_percent_of_the_published_tasks_and_none_that_ta
     assert rows["all"]["do_nothing"]["estimate"] == 0.46
     assert rows["write"]["do_nothing"]["estimate"] == 0.0
     assert rows["no write"]["do_nothing"]["estimate"] * rows["no write"]["num_tasks"] == pytest.approx(23)
+
+
+@pytest.mark.skipif(not (PLACE / "tasks.json").is_file(), reason="needs tau2-bench's airline data in shared/")
+def test_published_tasks_are_about_what_their_reference_path_changes(tmp_path: Path) -> None:
+    """And not about what the agent happened to call: one that calls nothing has intents like any other."""
+    taskset, result = result_on("airline/tau2", tmp_path / "a", 50, "base", data=str(PLACE), customer="silent")
+    (user,) = dependability_card([result], asyncio.run(facts_of(taskset, result)))["users"]
+    assert user["intents"]["source"].startswith("the reference path")
+    rows = {row["name"]: row["num_tasks"] for row in user["intents"]["rows"]}
+    assert rows["nothing is changed"] == 24
+    assert sum(rows.values()) == 50
+
+
+def test_graders_of_a_card_alone(tmp_path: Path) -> None:
+    rollouts = [
+        episode(0, 0, True, tau2=1.0, semantic=1.0),
+        episode(0, 1, False, tau2=0.0, semantic=1.0),
+        episode(1, 0, True, tau2=1.0, semantic=0.0),
+        episode(1, 1, False, tau2=0.0, semantic=0.0),
+    ]
+    users = []
+    for stored in (True, False):
+        folder = made.write(tmp_path / str(stored), rollouts, stored=stored)
+        users.append(dependability_card(read_results([folder]), NOBODY)["users"][0]["graders"])
+    whole, alone = users
+    assert alone["known"]
+    for name in ("tau2", "semantic"):
+        assert alone["counts"][name] == whole["counts"][name] == 1
+        assert {key: whole["verdicts"][name][key] for key in alone["verdicts"][name]} == alone["verdicts"][name]
+    assert (alone["agreement"]["count"], alone["agreement"]["of"]) == (2, 4)
+    assert [(row["task"], row["num_trials"], row["tau2"], row["semantic"]) for row in alone["rows"]] == [
+        ("0", 1, 0, 1),
+        ("1", 1, 1, 0),
+    ]
+    assert "the trials on which they differ" in alone["source"]
+
+
+def test_why_pass_k_ends_early_is_said(tmp_path: Path) -> None:
+    folder = made.write(tmp_path / "a", made.episodes([[1, 0, 1], [1, None, None], [None, None, None]]))
+    card = dependability_card(read_results([folder]), NOBODY)
+    assert list(card["users"][0]["pass_hat"]) == ["1"]
+    assert "pass^k ends at k = 1: of task hand/made:test:1, 1 of 3 trials were scored" in card["notes"]
+
+
+def test_a_card_is_json_whatever_it_was_made_of(tmp_path: Path) -> None:
+    folder = made.write(tmp_path / "a", made.episodes([[1, 0], [1, 1]]), stored=False)
+    file = folder / "card.json"
+    data = json.loads(file.read_text())
+    data["success"]["estimate"] = data["identity"]["params"]["temperature"] = float("nan")
+    file.write_text(json.dumps(data))
+    card = dependability_card(read_results([folder]), NOBODY)
+    assert json.dumps(card, allow_nan=False)
+    assert card["results"][0]["success"]["estimate"] is None
+
+
+def test_users_of_one_name_are_told_apart_and_verdicts_count_all_pairs(tmp_path: Path) -> None:
+    told = [[[1, 1]] * 8, [[0, 0]] * 2 + [[1, 1]] * 6, [[0, 0]] * 8]
+    folders = [
+        made.write(
+            tmp_path / str(at),
+            made.episodes(one),
+            made.identity(roles={"user": "gpt"}, role_params={"user": {"temperature": at / 2}}),
+        )
+        for at, one in enumerate(told)
+    ]
+    card = dependability_card(read_results(folders), NOBODY)
+    assert [user["name"] for user in card["users"]] == [f"gpt (temperature {at})" for at in ("0", "0.5", "1")]
+    assert [(row["a"][-2], row["b"][-2]) for row in card["differences"]] == [("0", "5"), ("0", "1"), ("5", "1")]
+    assert all(row["p_holm"] >= row["p_value"] for row in card["differences"])
+    last = card["differences"][2]
+    assert last["p_value"] < 0.05 < last["p_holm"]
+    assert last["verdict"] == "not resolved"

@@ -9,7 +9,7 @@ import pytest
 from tests.evals import evaluations as made
 
 from banty.errors import InputError
-from banty.evals.dependability import read_results, users_of
+from banty.evals.dependability import FORMAT, TaskFacts, dependability_card, read_results, users_of
 from banty.runs import RunFolder
 from banty.runs.folder import write_json
 
@@ -100,14 +100,14 @@ def test_what_is_no_evaluation_is_named(tmp_path: Path) -> None:
     log = RunFolder.create(tmp_path / "log", {"kind": "import"}).path
     done = tmp_path / "done"
     done.mkdir()
-    write_json(done / "card.json", {"format": "card-1"})
+    write_json(done / "card.json", {"format": FORMAT})
     for place, said in (
         (tmp_path / "nowhere", "is not there"),
         (empty, "it holds no card.json"),
         (run, "a training run, and it has no evaluation yet"),
         (trained, "a training run; name one of its evaluations: .*eval-after"),
         (half, "has not ended; go on with banty eval"),
-        (log, "it is an imported log"),
+        (log, "is an import without rollouts"),
         (done, "is a dependability card already"),
     ):
         with pytest.raises(InputError, match=said):
@@ -144,7 +144,7 @@ def test_results_that_do_not_belong_together(tmp_path: Path) -> None:
             (made.identity(tasks_sha256="f" * 64), OTHER, "tasks_sha256 is"),
             (made.identity(), OTHER[:2], "they share 2 of 3 and 2"),
             (made.identity(params={"temperature": 0.5}), OTHER, "measured otherwise: params"),
-            (made.identity("expert", policy_details={}), OTHER, "of different policies, nano and expert"),
+            (made.identity("expert", policy_details={}), OTHER, "of different policies: nano and expert"),
             (made.identity(), SOME, "hold the same episodes"),
         ]
     ):
@@ -176,3 +176,40 @@ def test_other_seeds_of_the_same_tasks_are_replicates(tmp_path: Path) -> None:
     again = made.write(tmp_path / "again", made.episodes(OTHER), made.identity(seed=7))
     (user,) = users_of(read_results([first, again]))
     assert user.replicates == "repetitions"
+
+
+def test_another_seed_may_draw_other_tasks_and_that_is_said(tmp_path: Path) -> None:
+    first = made.write(tmp_path / "first", made.episodes(SOME))
+    again = made.write(tmp_path / "again", made.episodes(OTHER), made.identity(seed=7, tasks_sha256="f" * 64))
+    with pytest.raises(InputError, match="--seed is 0 and 7, and hand/made draws other tasks with each"):
+        read_results([first, again])
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"), [(["a:b:0:0", "a:b:0:1"], "'a:b:0' more than once"), (["x", "a:b:1:0"], "'x'")]
+)
+def test_tasks_that_cannot_be_told_apart(tmp_path: Path, ids: list[str], said: str) -> None:
+    folder = made.write(tmp_path / "a", made.episodes([[1, 0], [1, 1]]), stored=False)
+    tasks = json.loads((folder / "card.json").read_text())["tasks"]
+    made.edit(folder, tasks=[{**task, "id": one} for task, one in zip(tasks, ids, strict=True)])
+    with pytest.raises(InputError, match=said):
+        read_results([folder])
+
+
+def test_repetitions_of_unknown_weights_are_taken_for_the_same_and_that_is_said(tmp_path: Path) -> None:
+    places = [
+        made.write(tmp_path / str(seed), made.episodes(told), made.identity(seed=seed, policy_details={}), stored=False)
+        for seed, told in enumerate((SOME, OTHER))
+    ]
+    card = dependability_card(read_results(places), TaskFacts(why_not="nobody knows"))
+    (user,) = card["users"]
+    assert user["replicates"] == "repetitions"
+    assert "are not known; they are taken for the same" in " ".join(card["notes"])
+    assert user["errors"]["source"] == user["criteria"]["source"] == f"card of {places[0]}"
+
+
+def test_a_format_that_is_not_known_is_named(tmp_path: Path) -> None:
+    folder = made.write(tmp_path / "a", made.episodes(SOME))
+    made.edit(folder, format="banty-card-9")
+    with pytest.raises(InputError, match="'banty-card-9', not 'banty-card-1'"):
+        read_results([folder])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +115,26 @@ def test_replicates_have_rows_of_their_own(tmp_path: Path) -> None:
     rows = {row[0]: row[1] for row in pass_sheet(card).rows}
     assert rows["pass^1, over replicates"] == interval(card["users"][0]["success"]["over_replicates"])
     assert rows["replicates"] == "3 checkpoints"
+    assert card_headline(card).startswith("nano, 3 checkpoints: success")
     assert "speak of the method" in check_harmless(dependability_page(card)).text
+
+
+def test_trials_that_never_differ_are_no_proof_that_they_could_not(tmp_path: Path) -> None:
+    card = dependability_card(read_results([made.write(tmp_path / "a", made.episodes([[1, 1], [0, 0]]))]), FACTS)
+    text = check_harmless(dependability_page(card)).text
+    assert "none seen: no task's trials differ" in text
+    assert "noise of a rerun" not in text
+
+
+def test_tables_can_be_read_without_seeing_them(tmp_path: Path) -> None:
+    page = dependability_page(whole(tmp_path, 2))
+    num_tables = page.count("<table")
+    assert num_tables == page.count("<caption") == page.count('tabindex="0"')
+    assert '<th scope="col"></th>' not in page
+    assert page.count("<th") == page.count('<th scope="') + page.count("<thead")
+    levels = [int(level) for level in re.findall(r"<h([1-6])", page)]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
 def test_what_nothing_could_resolve_is_said(tmp_path: Path) -> None:

@@ -105,3 +105,25 @@ def test_one_replicate_has_no_spread_and_equal_ones_none() -> None:
     unknown = replicate_noise([[[1], [0]], [[1], [1]]])
     assert unknown.drawn is None
     assert unknown.p_value is None
+
+
+def test_a_task_missing_from_one_replicate_moves_nothing() -> None:
+    easy, hard = [1, 1], [0, 1]
+    found = replicate_noise([[easy, hard, [1, 1]], [easy, hard, []]])
+    assert (found.num_tasks, found.deviation) == (2, 0.0)
+    assert replicate_noise([[[1, 0], []], [[], [1, 0]]]).deviation is None, "nothing was scored in both"
+
+
+def test_checkpoints_that_differ_are_not_taken_for_draws() -> None:
+    """Each of them does the same every time, so there is no noise of draws, however far apart they lie."""
+    always, never = [[1, 1], [1, 1], [0, 0]], [[0, 0], [1, 1], [0, 0]]
+    noise = evaluation_noise(always, never)
+    assert (noise.trial_variance, noise.trial_error) == (0.0, 0.0)
+    assert noise.error == pytest.approx(np.std([0.5, 1.0, 0.0], ddof=1) / math.sqrt(3))
+    pooled = evaluation_noise([[*a, *b] for a, b in zip(always, never, strict=True)])
+    assert pooled.trial_variance is not None
+    assert pooled.trial_variance > 0.0
+    alone = evaluation_noise([[1, 0], [0, 0], [1, 1]])
+    twice = evaluation_noise([[1, 0], [0, 0], [1, 1]], [[1, 0], [0, 0], [1, 1]])
+    assert alone.trial_error is not None
+    assert twice.trial_error == pytest.approx(alone.trial_error / math.sqrt(2))

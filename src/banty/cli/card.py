@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 import shutil
@@ -25,10 +23,13 @@ from banty.evals.dependability import (
     Price,
     Result,
     TaskFacts,
+    audits_of,
     dependability_card,
     facts_of,
+    facts_of_log,
     read_results,
 )
+from banty.interop import GOLDEN, read_golden
 from banty.report.dependability import card_headline, dependability_page, pass_sheet
 from banty.runs import check_free, write_text
 from banty.runs.folder import write_json
@@ -39,14 +40,17 @@ DATA, PAGE = "card.json", "card.html"
 def card(
     results: Annotated[
         list[str],
-        typer.Argument(help="Evaluations of one policy: folders, or the card.json of one.", metavar="RESULT..."),
+        typer.Argument(
+            help="Evaluations of one policy, or imported logs of it: folders, or the card.json of one.",
+            metavar="RESULT...",
+        ),
     ],
     price: Annotated[
         list[str] | None,
         typer.Option(help="NAME=IN,OUT: dollars per million prompt and sampled tokens somewhere else; repeat it."),
     ] = None,
     audit: Annotated[
-        str, typer.Option(help="Audit of the tasks; the audit.json in a result's folder if not given.")
+        str, typer.Option(help="Audit of the tasks; the audit.json in each result's folder if not given.")
     ] = "",
     out: Annotated[str, typer.Option(help="Folder for the card; the next free one under runs/ if not given.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")] = False,
@@ -56,8 +60,8 @@ def card(
 ) -> None:
     """Put evaluations of one policy on a dependability card: pass^k, noise, users, errors, intents, graders, cost.
 
-    Evaluations with other users stand side by side; further ones with the same user (another --seed, another
-    checkpoint) count as replicates.
+    Evaluations with other users stand side by side; further ones with the same user (another checkpoint, or another
+    --seed where that draws no other tasks) count as replicates. An imported log is an evaluation as well.
 
     Examples:
 
@@ -71,14 +75,8 @@ def card(
     if out:
         check_free(Path(out))
     found = read_results([Path(one) for one in results])
-    audits = _audits(audit, found)
-    data = dependability_card(
-        found,
-        _facts(found, allow_code),
-        prices=prices,
-        audits=audits,
-        rewards={result.place: file for result in found if (file := _reward_file(result))},
-    )
+    audits = audits_of(found, _audit(audit) if audit else None)
+    data = dependability_card(found, _facts(found, allow_code), prices=prices, audits=audits)
     folder = fresh_folder(out, "card")
     _write(folder, data)
     if as_json:
@@ -101,13 +99,8 @@ def _price(text: str) -> Price:
     return Price(name, prompt, sampled)
 
 
-def _audits(given: str, results: Sequence[Result]) -> list[AuditFile | None]:
-    """The audit that was named, which is for all results, or those beside each of them. Raises InputError for what is
-    none."""
-    if given:
-        return [read_audit(Path(given) / AUDIT_FILE if Path(given).is_dir() else Path(given))]
-    places = [result.place if result.place.is_dir() else result.place.parent for result in results]
-    return [read_audit(place / AUDIT_FILE) if (place / AUDIT_FILE).is_file() else None for place in places]
+def _audit(given: str) -> AuditFile:
+    return read_audit(Path(given) / AUDIT_FILE if Path(given).is_dir() else Path(given))
 
 
 def _facts(results: Sequence[Result], allow_code: bool) -> TaskFacts:
@@ -117,8 +110,10 @@ def _facts(results: Sequence[Result], allow_code: bool) -> TaskFacts:
         if not result.recipe:
             why.append(result.why_card or "its folder has no recipe")
             continue
+        if result.imported:
+            return _facts_of_log(result)
         try:
-            taskset = taskset_of_run(result.place if result.place.is_dir() else result.place.parent, allow_code)
+            taskset = taskset_of_run(result.folder, allow_code)
         except InputError as error:
             why.append(f"the tasks cannot be made again here: {error}")
             continue
@@ -129,20 +124,10 @@ def _facts(results: Sequence[Result], allow_code: bool) -> TaskFacts:
     return TaskFacts(why_not=why[0])
 
 
-def _reward_file(result: Result) -> Mapping[str, str] | None:
-    """The newest reward file of the training run that an evaluation lies in, or whose weights it measured."""
-    folder = result.place if result.place.is_dir() else result.place.parent
-    engine = folder / "engine.json"
-    try:
-        model = json.loads(engine.read_text()).get("model", "") if engine.is_file() else ""
-    except (OSError, ValueError, AttributeError):
-        model = ""
-    runs = [folder.resolve().parent, *([Path(model), Path(model).parent] if isinstance(model, str) and model else [])]
-    for run in runs:
-        files = sorted((run / "rewards").glob("*.toml"))
-        if files and (run / "manifest.json").is_file():
-            return {"file": files[-1].name, "sha256": hashlib.sha256(files[-1].read_bytes()).hexdigest()}
-    return None
+def _facts_of_log(result: Result) -> TaskFacts:
+    golden = read_golden(result.folder / GOLDEN, "") if (result.folder / GOLDEN).is_file() else {}
+    effects = {tool.name: tool.effect for rollout in result.rollouts or () for tool in rollout.tools}
+    return facts_of_log(golden, effects)
 
 
 def _write(folder: Path, data: Mapping[str, Any]) -> None:

@@ -169,7 +169,7 @@ def _success(rollout: Rollout) -> float | None:
 
 
 def _over_tasks(estimate: Any) -> Interval:
-    return interval_over_tasks(estimate.per_task)
+    return interval_over_tasks(estimate.per_task, method="wilson")
 
 
 def _interval_json(interval: Interval) -> dict[str, Any]:

@@ -79,12 +79,17 @@ def compare_users(cards: Mapping[str, Card]) -> UserComparison:
     check_same_agent(cards)
     named = list(itertools.combinations(cards, 2))
     results = [compare_cards(cards[a], cards[b], across_users=True).result for a, b in named]
+    pairs = pairs_of(named, results)
+    return UserComparison(pairs, _spread(_shared_means(list(cards.values()))))
+
+
+def pairs_of(named: Sequence[tuple[str, str]], results: Sequence[Comparison]) -> tuple[UserPair, ...]:
+    """The pairs of users of these names and comparisons, each verdict held to Holm's p-value over all of them."""
     adjusted = holm([result.p_value for result in results])
-    pairs = tuple(
+    return tuple(
         UserPair(a, b, result, p_holm, _verdict(result, p_holm))
         for (a, b), result, p_holm in zip(named, results, adjusted, strict=True)
     )
-    return UserComparison(pairs, _spread(_shared_means(list(cards.values()))))
 
 
 def check_same_agent(cards: Mapping[str, Card]) -> None:

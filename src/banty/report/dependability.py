@@ -7,6 +7,7 @@ from typing import Any
 
 from banty.report.dependability_sheets import (
     calls_per_tool,
+    columns,
     cost_rows,
     episode_rows,
     error_rows,
@@ -14,6 +15,8 @@ from banty.report.dependability_sheets import (
     intent_rows,
     making_of,
     noise_rows,
+    p_value,
+    passes_and_failures,
     price_rows,
     result_rows,
     strata_rows,
@@ -21,7 +24,7 @@ from banty.report.dependability_sheets import (
 from banty.report.page import BEGINNING, Tile, template_of
 from banty.report.plots import Mark, interval_strip, scale_strip
 from banty.report.results import Sheet, Side, StripRow
-from banty.report.wording import MISSING, finite, interval, number, table
+from banty.report.wording import MISSING, count, finite, interval, number, table
 from banty.stats.paired import FEWEST_SEEDS
 
 STYLES = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8")
@@ -54,14 +57,18 @@ def dependability_page(data: Mapping[str, Any]) -> str:
         criteria_sources=_sources(users, "criteria"),
         unit=scale_strip(),
         errors=error_rows(users),
-        tools=[(str(user.get("name")), calls_per_tool(user)) for user in users if user.get("tools")],
+        tools=[
+            (str(user.get("name")), *passes_and_failures(user), calls_per_tool(user))
+            for user in users
+            if user.get("tools")
+        ],
         intents=[(str(user.get("name")), intent_rows(user)) for user in users if _rows(user, "intents")],
-        intent_source="; ".join(dict.fromkeys(str(table(user.get("intents")).get("source")) for user in users)),
+        intent_source=_sources(users, "intents"),
+        graders_source=_sources(users, "graders"),
         graders=[
             (str(user.get("name")), graders_of(user)) for user in users if table(user.get("graders")).get("known")
         ],
         audit=audit,
-        overlaps=finite(audit.get("num_overlaps")),
         costs=cost_rows(users),
         prices=price_rows(users),
         cost_sources=_sources(users, "cost"),
@@ -88,10 +95,16 @@ def card_headline(data: Mapping[str, Any]) -> str:
         also = f", pass^{most} {interval(_pass_of(user, f'pass^{most}'), 2)}" if most != "1" else ""
         told.append(f"{interval(_success_of(user), 2)}{also}{whose}")
     return (
-        f"{subject.get('policy')}: success {'; '.join(told)}; on {subject.get('num_tasks')} {what}"
-        f"{subject.get('split')} tasks of {subject.get('env')} (grader {subject.get('grader')}). "
+        f"{subject.get('policy')}{_how_many(subject, users)}: success {'; '.join(told)}; on {subject.get('num_tasks')} "
+        f"{what}{subject.get('split')} tasks of {subject.get('env')} (grader {subject.get('grader')}). "
         f"{audit.get('sentence')}"
     )
+
+
+def _how_many(subject: Mapping[str, Any], users: Sequence[Mapping[str, Any]]) -> str:
+    """Of how many evaluations the figures are, where the policy's name does not say it."""
+    counts = {f", {user.get('num_replicates')}{_kind(user)}" for user in users if _kind(user)}
+    return counts.pop() if len(counts) == 1 and len(subject.get("policies") or ()) < 2 else ""
 
 
 def pass_sheet(data: Mapping[str, Any]) -> Sheet:
@@ -102,20 +115,22 @@ def pass_sheet(data: Mapping[str, Any]) -> Sheet:
         sign = "pass^" if name == "pass_hat" else "pass@"
         ks = sorted({k for user in users for k in table(user.get(name)) if name == "pass_hat" or k != "1"}, key=int)
         for k in ks:
-            found = [_both(user, name, k) for user in users]
+            found = [table(table(user.get(name)).get(k)) for user in users]
             rows.append((f"{sign}{k}", *(interval(one.get("by_task")) for one in found)))
             if any(one.get("over_replicates") for one in found):
                 rows.append((f"{sign}{k}, over replicates", *(interval(one.get("over_replicates")) for one in found)))
+    rows.append(("tasks", *(count(table(_success_of(user)).get("n")) for user in users)))
+    rows.append(("episodes scored", *(_scored(user) for user in users)))
     rows.append(("user's version", *(str(user.get("version") or MISSING) for user in users)))
     rows.append(("user's temperature", *(number(user.get("temperature"), 2) for user in users)))
     rows.append(("replicates", *(f"{user.get('num_replicates')}{_kind(user)}" for user in users)))
     rows.append(("figures are from", *(str(user.get("source")) for user in users)))
-    return Sheet(("", *(str(user.get("name")) for user in users)), tuple(rows))
+    return Sheet(columns(users), tuple(rows))
 
 
-def _both(user: Mapping[str, Any], name: str, k: str) -> Mapping[str, Any]:
-    """pass^1 is success, with the interval that holds near 0 and 1."""
-    return table(user.get("success")) if k == "1" else table(table(user.get(name)).get(k))
+def _scored(user: Mapping[str, Any]) -> str:
+    found = table(user.get("episodes"))
+    return f"{count(found.get('num_scored'))} of {count(found.get('num_episodes'))}"
 
 
 def _kind(user: Mapping[str, Any]) -> str:
@@ -127,7 +142,7 @@ def _success_of(user: Mapping[str, Any]) -> Any:
 
 
 def _pass_of(user: Mapping[str, Any], name: str) -> Any:
-    return _both(user, "pass_hat", name.removeprefix("pass^")).get("by_task")
+    return table(table(user.get("pass_hat")).get(name.removeprefix("pass^"))).get("by_task")
 
 
 def _pass_names(users: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -152,10 +167,10 @@ def _tiles(data: Mapping[str, Any]) -> list[Tile]:
         noise = table(users[0].get("noise"))
         least = finite(table(noise.get("resolves")).get("unpaired"))
         trial = finite(noise.get("trial_error"))
-        if trial is not None:
+        if trial:  # 0 where no task's trials differed, which is no proof that none would
             tiles.append(Tile("noise of a rerun, standard error", number(trial, 3)))
         if least is not None:
-            tiles.append(Tile("smallest difference it resolves", number(least, 2), "against other tasks"))
+            tiles.append(Tile("smallest difference it can show", number(least, 2), "to a policy on other tasks"))
     return tiles
 
 
@@ -194,9 +209,13 @@ def _rate_strips(users: Sequence[Mapping[str, Any]], name: str) -> list[StripRow
     for key in sorted(names, key=lambda key: (-worst(key), key)):
         found = [rows.get(key, {}) for rows in by_user]
         label = next((str(row["lapse"]) for row in found if row.get("lapse")), key)
-        counts = [f"{number(row.get('count'), 0)} of {number(row.get('of'), 0)}" for row in found if row.get("of")]
+        counts = [_episodes(row) for row in found if row.get("of")]
         strips.append(_strip(label, found, ", ".join(counts)))
     return strips
+
+
+def _episodes(row: Mapping[str, Any]) -> str:
+    return f"{count(row.get('count'))} of {count(row.get('of'))} in {count(row.get('n'))} tasks"
 
 
 def _sources(users: Sequence[Mapping[str, Any]], name: str) -> str:
@@ -215,9 +234,12 @@ def _strata_strips(users: Sequence[Mapping[str, Any]]) -> list[StripRow]:
             _strip(label, [table(rows.get(name, {}).get("success")).get("by_task") for rows in by_user], note)
         )
         idle = table(first.get("do_nothing"))
+        if finite(idle.get("estimate")) is None:
+            continue
         mark = Mark("baseline", *(finite(idle.get(key)) for key in ("estimate", "low", "high")))
         svg = interval_strip(f"doing nothing on {label}: {interval(idle)}", [mark])
-        strips.append(StripRow("doing nothing there", svg, (Side("baseline", "", interval(idle)),)))
+        note = f"{count(idle.get('count'))} of {count(idle.get('of'))} tasks"
+        strips.append(StripRow("doing nothing there", svg, (Side("baseline", "", interval(idle)),), note))
     return strips
 
 
@@ -234,20 +256,25 @@ def _replicate_words(users: Sequence[Mapping[str, Any]]) -> str:
             "of the kind. They do not say what another training seed would have learned."
         )
     few = any((finite(user.get("num_replicates")) or 0) < FEWEST_SEEDS for user in users)
+    verdict = f" Fewer than {FEWEST_SEEDS} replicates carry no verdict about a method." if few else ""
     return (
-        "Intervals by task are about these checkpoints, over other tasks of the kind. Those over replicates are t "
-        "intervals over whole evaluations: with checkpoints they speak of the method, with repetitions of the draws "
-        f"alone.{f' Fewer than {FEWEST_SEEDS} replicates carry no verdict about a method.' if few else ''}"
+        "Intervals by task are about the mean of these evaluations, over other tasks of the kind, and so is the noise "
+        "below. Those over replicates are t intervals over whole evaluations: with checkpoints they speak of the "
+        f"method, with repetitions of the draws alone.{verdict}"
     )
 
 
-def _differences(data: Mapping[str, Any]) -> list[str]:
+def _differences(data: Mapping[str, Any]) -> Sheet:
+    """Success under the second user of a pair minus that under the first."""
     rows = data.get("differences")
-    said = []
-    for row in map(table, rows if isinstance(rows, (list, tuple)) else ()):
-        least = number(row.get("minimum_detectable_effect"))
-        said.append(
-            f"{row.get('b')} minus {row.get('a')}: {interval(row.get('difference'))}, smallest detectable {least}: "
-            f"{'' if row.get('verdict') in ('not resolved', 'no verdict') else 'success is '}{row.get('verdict')}."
+    said = [
+        (
+            f"{row.get('b')} minus {row.get('a')}",
+            interval(row.get("difference")),
+            p_value(row.get("p_holm")),
+            number(row.get("minimum_detectable_effect")),
+            str(row.get("verdict")),
         )
-    return said
+        for row in map(table, rows if isinstance(rows, (list, tuple)) else ())
+    ]
+    return Sheet(("", "difference of success", "p (Holm)", "smallest detectable", "success is"), tuple(said))

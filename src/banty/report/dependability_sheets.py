@@ -10,6 +10,7 @@ from banty.report.results import Sheet
 from banty.report.wording import MISSING, count, finite, interval, number, seconds, table
 
 Users = Sequence[Mapping[str, Any]]
+_LONGEST_HEAD = 40
 TRIALS = " (k\u00a0=\u00a0{})"
 
 
@@ -18,22 +19,38 @@ def percent(value: Any) -> str:
     return MISSING if found is None else f"{100 * found:.1f} %"
 
 
-def _columns(users: Users) -> tuple[str, ...]:
-    return ("", *(str(user.get("name")) for user in users))
+def columns(users: Users) -> tuple[str, ...]:
+    """A head for each user's column, which says of an only one that it is a user."""
+    names = [str(user.get("name")) for user in users]
+    shown = [name if len(name) <= _LONGEST_HEAD else f"{name[: _LONGEST_HEAD - 1]}…" for name in names]
+    return ("", *(shown if len(shown) > 1 else [f"user: {name}" for name in shown]))
 
 
 def _sheet(users: Users, rows: Sequence[tuple[str, Callable[[Mapping[str, Any]], str]]]) -> Sheet:
     """A row a figure and a column a user; rows that nobody has a figure for are left out."""
     made = [(name, *(words(user) for user in users)) for name, words in rows]
-    return Sheet(_columns(users), tuple(row for row in made if set(row[1:]) - {MISSING, ""}))
+    return Sheet(columns(users), tuple(row for row in made if set(row[1:]) - {MISSING, ""}))
 
 
 def _counted(data: Any) -> str:
-    """A share with its interval and what was counted."""
+    """A share with its interval, and what was counted where that is known."""
     found = table(data)
-    if not finite(found.get("of")):
-        return MISSING
-    return f"{interval(found)}; {count(found.get('count'))} of {count(found.get('of'))}"
+    of = finite(found.get("of"))
+    if of is None:
+        return interval(found)
+    return f"{interval(found)}; {count(found.get('count'))} of {count(of)}" if of else MISSING
+
+
+def p_value(value: Any) -> str:
+    found = finite(value)
+    return "below 0.001" if found is not None and found < 0.001 else number(found)
+
+
+def passes_and_failures(user: Mapping[str, Any]) -> tuple[str, str]:
+    """Of the episodes whose rollouts are there."""
+    parts = [table(table(user.get("errors")).get(f"success_{one}_error")) for one in ("with", "without")]
+    passes, all_ = (sum(finite(part.get(name)) or 0.0 for part in parts) for name in ("count", "of"))
+    return count(passes), count(all_ - passes)
 
 
 def noise_rows(users: Users) -> Sheet:
@@ -44,16 +61,21 @@ def noise_rows(users: Users) -> Sheet:
                 found = table(found.get(key))
             # Two rates differ by 1 at most.
             beyond = "resolves" in inside and (finite(found.get(name)) or 0.0) > 1.0
-            return "none: more tasks" if beyond else number(found.get(name), digits)
+            if beyond:
+                return "none: more tasks"
+            nothing = name in ("trial_error", "trial_variance") and finite(found.get(name)) == 0.0
+            return "none seen: no task's trials differ" if nothing else number(found.get(name), digits)
 
         return words
 
-    def p_value(user: Mapping[str, Any]) -> str:
-        found = finite(table(table(user.get("noise")).get("replicates")).get("p_value"))
-        return "below 0.001" if found is not None and found < 0.001 else number(found)
+    def of_draws(user: Mapping[str, Any]) -> str:
+        return p_value(table(table(user.get("noise")).get("replicates")).get("p_value"))
 
     def needed(user: Mapping[str, Any]) -> str:
         return count(table(user.get("noise")).get("tasks_needed"))
+
+    def shared(user: Mapping[str, Any]) -> str:
+        return count(table(table(user.get("noise")).get("replicates")).get("num_tasks"))
 
     effect = next((percent(table(user.get("noise")).get("wanted_effect")) for user in users), "5 %")
     return _sheet(
@@ -65,13 +87,14 @@ def noise_rows(users: Users) -> Sheet:
             ("variance of one trial within its task", of("trial_variance")),
             ("variance between tasks", of("task_variance")),
             ("resolves, against a fixed number", of("fixed", "resolves")),
-            ("resolves, another policy on the same tasks, at best", of("paired", "resolves")),
-            ("resolves, another policy on other tasks", of("unpaired", "resolves")),
+            ("resolves, against another policy on the same tasks, at best", of("paired", "resolves")),
+            ("resolves, against another policy on other tasks", of("unpaired", "resolves")),
             (f"tasks it would take to see {effect} against a fixed number", needed),
+            ("tasks scored in all replicates", shared),
             ("standard deviation between replicates", of("deviation", "replicates")),
             ("what draws alone would put between them", of("drawn", "replicates")),
             ("beyond draws", of("excess", "replicates")),
-            ("p-value that draws are all there is", p_value),
+            ("p-value that draws are all there is", of_draws),
         ],
     )
 
@@ -88,7 +111,7 @@ def strata_rows(users: Users) -> Sheet:
                     count(row.get("num_tasks")),
                     interval(table(row.get("success")).get("by_task")),
                     f"{interval(table(row.get('pass_hat_k')).get('by_task'))}{TRIALS.format(k)}",
-                    interval(row.get("do_nothing")),
+                    _counted(row.get("do_nothing")),
                 )
             )
     return Sheet(("", "tasks", "success", "pass^k", "doing nothing"), tuple(rows))
@@ -117,7 +140,7 @@ def error_rows(users: Users) -> Sheet:
             ("episodes with a failed call", of("episodes_with_error", _counted)),
             ("recovery: success of episodes with a failed call", of("success_with_error", _counted)),
             ("success of episodes without one", of("success_without_error", _counted)),
-            ("failed calls that a later call of the tool made good", of("mended", mended)),
+            ("failed calls followed by one of the same tool that did not fail", of("mended", mended)),
         ],
     )
 
@@ -128,10 +151,10 @@ def calls_per_tool(user: Mapping[str, Any]) -> Sheet:
         "effect",
         "calls",
         "failed",
-        "share",
+        "of calls",
         "made good",
-        "a pass",
-        "a failure",
+        "calls a pass",
+        "calls a failure",
         "in passes",
         "in failures",
     )
@@ -202,7 +225,7 @@ def cost_rows(users: Users) -> Sheet:
             if finite(found.get("estimate")) is None:
                 return MISSING
             span = f" [{words(ends[0])}, {words(ends[1])}]" if None not in ends else ""
-            return words(found["estimate"]) + span
+            return (words(found["estimate"]) + span).replace(" ", "\u00a0").replace("\u00a0[", " [")
 
         return told
 
@@ -305,7 +328,7 @@ def making_of(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("grader", subject.get("grader")),
         ("temperature", subject.get("temperature")),
         ("most turns", subject.get("max_turns")),
-        ("sha256 of the audit", audit.get("sha256")),
+        ("sha256 of the audit", ", ".join(map(str, audit.get("sha256") or ()))),
         ("card made by Banty", " ".join(str(made[name]) for name in ("banty", "commit") if made.get(name))),
     ]
     return [(name, str(value)) for name, value in pairs if value not in (None, "")]

@@ -54,32 +54,42 @@ class ReplicateNoise(NamedTuple):
     """
 
     num_replicates: int
+    num_tasks: int
+    """Scored in all of them."""
     deviation: float | None
     drawn: float | None
     excess: float | None
     p_value: float | None
 
 
-def evaluation_noise(successes: Trials) -> EvaluationNoise:
+def evaluation_noise(*replicates: Trials) -> EvaluationNoise:
     """The parts of the noise of the mean over tasks of each task's success.
 
     Method of moments: trials of a task vary by their unbiased variance; what the tasks' means vary by beyond that is
-    the tasks. A task with one scored trial counts with the mean variance of the others.
+    the tasks. A task with one scored trial counts with the mean variance of the others. Of several `replicates` (whose
+    entry i is the same task) it is the noise of their mean, and only trials of one replicate are held against each
+    other, since checkpoints differ by more than draws.
     """
-    tasks = [trials for trials in scored_trials(successes) if trials.size]
-    repeated = [float(trials.var(ddof=1)) for trials in tasks if trials.size > 1]
+    tasks = [[trials for trials in cells if trials.size] for cells in zip(*map(scored_trials, replicates), strict=True)]
+    tasks = [cells for cells in tasks if cells]
+    repeated = [float(trials.var(ddof=1)) for cells in tasks for trials in cells if trials.size > 1]
     trial_variance = math.fsum(repeated) / len(repeated) if repeated else None
-    between = variance_over_tasks([float(trials.mean()) for trials in tasks])
+    between = variance_over_tasks([float(np.mean([trials.mean() for trials in cells])) for cells in tasks])
     error = None if between is None else math.sqrt(between / len(tasks))
     if trial_variance is None:
         return EvaluationNoise(len(tasks), 0, None, None, error, None, None)
-    of_means = [(float(trials.var(ddof=1)) if trials.size > 1 else trial_variance) / trials.size for trials in tasks]
+    of_means = [
+        math.fsum((float(one.var(ddof=1)) if one.size > 1 else trial_variance) / one.size for one in cells)
+        / len(cells) ** 2
+        for cells in tasks
+    ]
+    num_repeated = sum(any(trials.size > 1 for trials in cells) for cells in tasks)
     trial_error = math.sqrt(math.fsum(of_means)) / len(tasks)
     if between is None or error is None:
-        return EvaluationNoise(len(tasks), len(repeated), trial_variance, None, None, trial_error, None)
+        return EvaluationNoise(len(tasks), num_repeated, trial_variance, None, None, trial_error, None)
     task_variance = max(0.0, between - math.fsum(of_means) / len(tasks))
     task_error = math.sqrt(max(0.0, error**2 - trial_error**2))
-    return EvaluationNoise(len(tasks), len(repeated), trial_variance, task_variance, error, trial_error, task_error)
+    return EvaluationNoise(len(tasks), num_repeated, trial_variance, task_variance, error, trial_error, task_error)
 
 
 def resolution(noise: EvaluationNoise, *, alpha: float = 0.05, power: float = 0.8) -> Resolution:
@@ -99,22 +109,24 @@ def resolution(noise: EvaluationNoise, *, alpha: float = 0.05, power: float = 0.
 
 
 def replicate_noise(replicates: Sequence[Trials]) -> ReplicateNoise:
-    """The spread of evaluations of the same tasks: repetitions of one policy, or checkpoints of one method."""
-    means = [
-        float(np.mean([trials.mean() for trials in tasks]))
-        for successes in replicates
-        if (tasks := [trials for trials in scored_trials(successes) if trials.size])
-    ]
-    errors = [evaluation_noise(successes).trial_error for successes in replicates]
-    known = [error for error in errors if error is not None]
+    """The spread of evaluations of the same tasks: repetitions of one policy, or checkpoints of one method.
+
+    Over the tasks that every replicate scored: a task missing from some would move their means apart by itself.
+    """
+    scored_in = [scored_trials(successes) for successes in replicates]
+    shared = [cells for cells in zip(*scored_in, strict=True) if all(trials.size for trials in cells)]
+    if not shared:
+        return ReplicateNoise(len(replicates), 0, None, None, None, None)
+    kept = list(zip(*shared, strict=True))
+    means = scored([float(np.mean([trials.mean() for trials in tasks])) for tasks in kept])
+    known = [error for tasks in kept if (error := evaluation_noise(tasks).trial_error) is not None]
     drawn = math.sqrt(math.fsum(error**2 for error in known) / len(known)) if known else None
-    if len(means) < 2:
-        return ReplicateNoise(len(means), None, drawn, None, None)
-    deviation = float(scored(means).std(ddof=1)) if not all_equal(scored(means)) else 0.0
+    if means.size < 2:
+        return ReplicateNoise(means.size, len(shared), None, drawn, None, None)
+    deviation = 0.0 if all_equal(means) else float(means.std(ddof=1))
     if not drawn:
-        return ReplicateNoise(len(means), deviation, drawn, None, None)
+        return ReplicateNoise(means.size, len(shared), deviation, drawn, None, None)
     excess = math.sqrt(max(0.0, deviation**2 - drawn**2))
-    freedom = len(means) - 1
-    return ReplicateNoise(
-        len(means), deviation, drawn, excess, float(special.chdtrc(freedom, freedom * deviation**2 / drawn**2))
-    )
+    freedom = means.size - 1
+    p_value = float(special.chdtrc(freedom, freedom * deviation**2 / drawn**2))
+    return ReplicateNoise(means.size, len(shared), deviation, drawn, excess, p_value)

@@ -59,6 +59,13 @@ class AuditFile:
             and (test.get("without") or []) == (identity.get("without") or [])
         )
 
+    def is_after(self, trained_on: tuple[str, str]) -> bool:
+        """Whether its training tasks, or the last that were trained on, are of an environment and a split."""
+        train = self.data["train"]
+        parts = train.get("parts")
+        own = parts[0] if isinstance(parts, list) and parts and isinstance(parts[0], Mapping) else train
+        return (own.get("env"), own.get("split")) == trained_on
+
 
 def read_audit(file: Path) -> AuditFile:
     """The audit in a file. Raises InputError for any other file, and for one that contradicts itself."""
@@ -112,7 +119,7 @@ def standing_of(folder: Path, card: Card, trained_on: tuple[str, str] | None = N
     if not found.is_about(card.data["identity"], len(card.data["tasks"])):
         return _refused(f"its {AUDIT_FILE} is of other test tasks")
     train = found.data["train"]
-    if trained_on is not None and not _is_of(train, trained_on):
+    if trained_on is not None and not found.is_after(trained_on):
         return _refused(f"its {AUDIT_FILE} is of other training tasks")
     named = f"{train.get('num_tasks')} tasks of {train.get('name')}" if train.get("name") else ""
     return Standing(found.allows, found.sentence, trained_on=named)
@@ -136,10 +143,3 @@ def _bears_out(found: Mapping[str, Any]) -> bool:
         and _REFUSES not in found["sentence"]
         and bool(found["train"])
     )
-
-
-def _is_of(train: Mapping[str, Any], trained_on: tuple[str, str]) -> bool:
-    """Whether these training tasks, or the last that were trained on, are of an environment and a split."""
-    parts = train.get("parts")
-    own = parts[0] if isinstance(parts, list) and parts and isinstance(parts[0], Mapping) else train
-    return (own.get("env"), own.get("split")) == trained_on

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from banty.evals.audit.beside import AuditFile
+from banty.evals.audit import AuditFile
+from banty.evals.dependability.audit import audit_json
 from banty.evals.dependability.calls import errors_json, intents_json, tools_json
 from banty.evals.dependability.conduct import criteria_json, graders_json, habits_json
 from banty.evals.dependability.costs import Price, cost_json
@@ -25,19 +26,16 @@ def dependability_card(
     *,
     prices: Sequence[Price] = (),
     audits: Sequence[AuditFile | None] = (),
-    rewards: Mapping[Path, Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
     """The card of `results`, which `read_results` gave, as JSON.
 
-    `facts` are of their tasks. `audits` are one for all results, or one a result, None where a result has none: a card
-    is allowed what each of them allows. `rewards` names the reward file that each result's policy was trained with, by
-    the result's place, where that is known.
+    `facts` are of their tasks, `audits` one a result, as `audits_of` gives them.
     """
     users = users_of(results)
     first = results[0]
     places = [task_place(task["id"]) for task in first.card.data["tasks"]]
     policies = list(dict.fromkeys(str(result.identity["policy"]) for result in results))
-    return {
+    card = {
         "format": FORMAT,
         "subject": {
             "policy": " and ".join(policies) if len(policies) < 3 else f"{len(policies)} checkpoints",
@@ -51,11 +49,13 @@ def dependability_card(
         },
         "users": [_user_json(user, places, facts, prices) for user in users],
         "differences": differences_json(users, places),
-        "audit": _audit_json(audits, results),
-        "results": [_result_json(result, (rewards or {}).get(result.place)) for result in results],
+        "audit": audit_json(results, audits),
+        "results": [_result_json(result) for result in results],
         "manifest": manifest(),
         "notes": _notes(results, users, facts),
     }
+    found: dict[str, Any] = _finite(card)
+    return found
 
 
 NOT_AUDITED = "Not audited: nobody compared these tasks with those it was trained on."
@@ -128,7 +128,7 @@ def _episodes_json(user: User) -> dict[str, Any]:
     }
 
 
-def _result_json(result: Result, reward_file: Mapping[str, str] | None) -> dict[str, Any]:
+def _result_json(result: Result) -> dict[str, Any]:
     identity, made = result.identity, _table(result.card.data.get("manifest"))
     return {
         "folder": str(result.place),
@@ -142,7 +142,7 @@ def _result_json(result: Result, reward_file: Mapping[str, str] | None) -> dict[
         "num_trials": identity.get("num_trials"),
         "tasks_sha256": identity["tasks_sha256"],
         "provenance": dict(_table(identity.get("provenance"))),
-        "reward_file": None if reward_file is None else dict(reward_file),
+        "reward_file": result.training.reward_file if result.training else None,
         "success": dict(result.card.data["success"]),
         "made_with": {
             name: made.get(name) for name in ("banty", "commit", "python", "platform", "packages", "started")
@@ -157,9 +157,12 @@ def _notes(results: Sequence[Result], users: Sequence[User], facts: TaskFacts) -
     ]
     if facts.why_not:
         notes.append(f"Tasks that take a write are not known: {facts.why_not}")
+    notes += [told for user in users if (told := _short_of_trials(user, len(users) > 1))]
     names = sorted({str(result.identity["policy"]) for result in results})
     if len(names) > 1:
         notes.append(f"{', '.join(names)} are taken for checkpoints of one method")
+    if any(not user.results[0].weights for user in users if user.replicates == "repetitions"):
+        notes.append("The weights behind these evaluations are not known; they are taken for the same")
     if any(name.startswith("habits") for name in names):
         notes.append("A habit policy's tokens are its decisions: they and their price say nothing of a language model")
     weights = [{result.weights for result in user.results} for user in users]
@@ -172,6 +175,29 @@ def _notes(results: Sequence[Result], users: Sequence[User], facts: TaskFacts) -
             "tasks_sha256 differs between users, since it covers who the user is; the tasks are the same by place"
         )
     return notes
+
+
+def _short_of_trials(user: User, several: bool) -> str:
+    """Why pass^k ends below the number of trials; empty where it does not."""
+    counted = [
+        (sum(value is not None for value in trials), len(trials), place)
+        for result in user.results
+        for place, trials in result.successes.items()
+    ]
+    fewest, planned, place = min((one for one in counted if one[0]), default=(0, 0, ""))
+    if fewest == planned:
+        return ""
+    whose = f" with the user {user.name}" if several else ""
+    return f"pass^k ends at k = {fewest}{whose}: of task {place}, {fewest} of {planned} trials were scored"
+
+
+def _finite(value: Any) -> Any:
+    """JSON with null for numbers that JSON does not have, which a card made elsewhere may hold."""
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _table(value: Any) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from banty.evals.dependability.facts import TaskFacts, intents_of
+from banty.evals.dependability.facts import NO_WRITE, OF_PUBLIC, TaskFacts, intents_of
 from banty.evals.dependability.figures import ratio, share
 from banty.evals.dependability.results import User, task_place
 from banty.evals.dependability.success import hardest, success_json
@@ -21,7 +21,7 @@ def errors_json(user: User) -> dict[str, Any]:
     if not rollouts:
         behaviour = user.results[0].card.data.get("behaviour")
         rate = behaviour.get("call_error_share") if isinstance(behaviour, Mapping) else None
-        return {"source": "card", "error_share": rate}
+        return {"source": user.card_source, "error_share": rate}
     calls = [call for one in rollouts for call in calls_of(one)]
     failed = [call for call in calls if call.error]
     mended = sum(_mended(one) for one in rollouts)
@@ -96,8 +96,6 @@ def intents_json(user: User, places: Sequence[str], facts: TaskFacts) -> dict[st
 
 def _intents(user: User, facts: TaskFacts) -> tuple[Mapping[str, tuple[str, ...]], str]:
     """What each task is about, and where that is from."""
-    if facts.intents:
-        return facts.intents, "the tasks' public part"
     public = {
         task_place(task["id"]): intents_of(task["public"])
         for result in user.results
@@ -105,9 +103,11 @@ def _intents(user: User, facts: TaskFacts) -> tuple[Mapping[str, tuple[str, ...]
         if isinstance(task.get("public"), Mapping)
     }
     if any(public.values()):
-        return public, "the tasks' public part"
+        return public, OF_PUBLIC
+    if facts.intents:
+        return facts.intents, facts.intent_source
     derived = {place: _usual_writes(trials) for place, trials in _by_task(user.scored).items()}
-    return derived, "derived: the tools that change something which at least half of a task's episodes called"
+    return derived, "the agent's calls: the tools that change something and that half of a task's episodes called"
 
 
 def _by_task(rollouts: Sequence[Rollout]) -> Mapping[str, list[Rollout]]:
@@ -124,7 +124,7 @@ def _usual_writes(trials: Sequence[Rollout]) -> tuple[str, ...]:
         for name in {call.name for call in calls_of(one) if call.effect == "write" and not call.error}
     )
     usual = sorted(name for name, count in made.items() if 2 * count >= len(trials))
-    return (" + ".join(usual),) if usual else ("nothing is changed",)
+    return (" + ".join(usual) or NO_WRITE,)
 
 
 def calls_of(rollout: Rollout) -> Iterator[CallResult]:

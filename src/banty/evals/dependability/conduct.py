@@ -10,11 +10,10 @@ from typing import Any
 from banty.evals.dependability.facts import TaskFacts
 from banty.evals.dependability.figures import share
 from banty.evals.dependability.results import User, task_place
+from banty.evals.graders import GRADERS
 from banty.records import Rollout
 
-GRADERS = ("tau2", "semantic")
-"""Components that are verdicts: the benchmark's grader, and ours."""
-
+_NO_GRADERS: Mapping[str, Any] = {"known": False, "counts": {}, "rows": []}
 _DISAGREES = re.compile(r"(?:tau2 passes and semantic|semantic passes and tau2) fails: .*", re.S)
 """How an outcome begins to say why its graders disagree."""
 
@@ -25,9 +24,8 @@ def habits_json(user: User, facts: TaskFacts) -> dict[str, Any]:
         found = {name: (habit.lapse, share(user.scored, habit.observe)) for name, habit in facts.habits.items()}
         rows = [{"name": name, "lapse": lapse, **row} for name, (lapse, row) in found.items() if row["of"]]
         return {"source": user.source, "rows": rows}
-    kept = [_habits_of_card(result.card.data.get("habits")) for result in user.results[:1]]
-    replaced = "" if len(user.results) == 1 else f" of {user.results[0].place}"
-    return {"source": f"card{replaced}", "rows": kept[0]}
+    kept = _habits_of_card(user.results[0].card.data.get("habits"))
+    return {"source": user.card_source, "rows": kept}
 
 
 def _habits_of_card(habits: Any) -> list[dict[str, Any]]:
@@ -50,7 +48,7 @@ def criteria_json(user: User) -> dict[str, Any]:
             for name, mean in (means.items() if isinstance(means, Mapping) else ())
             if name not in GRADERS and isinstance(mean, (int, float)) and 0.0 <= mean <= 1.0
         ]
-        return {"source": "card", "rows": rows}
+        return {"source": user.card_source, "rows": rows}
     rows = []
     for name in _judged(rollouts):
         rows.append({"name": name, **share(rollouts, lambda one, name=name: _missed(one, name))})  # type: ignore[misc]
@@ -74,9 +72,11 @@ def _missed(rollout: Rollout, name: str) -> bool | None:
 
 def graders_json(user: User) -> dict[str, Any]:
     """The two graders' verdicts, and the tasks on which they differ with what each of them missed."""
+    if not user.scored:
+        return _graders_of_card(user)
     both = [one for one in user.scored if None not in _verdicts(one)]
     if not both:
-        return {"known": False, "counts": {}, "rows": []}
+        return dict(_NO_GRADERS)
     counts: Counter[str] = Counter(_named(one) for one in both)
     gates = {grader: _gates(both, grader) for grader in GRADERS}
     by_task: dict[str, list[Rollout]] = {}
@@ -88,10 +88,9 @@ def graders_json(user: User) -> dict[str, Any]:
         if differing:
             passes = [sum(_verdicts(one)[at] == 1.0 for one in trials) for at in range(2)]
             reasons = Counter(_reason(one, gates) for one in differing)
-            public = dict(trials[0].task.public)
             rows.append(
                 {
-                    "task": str(public.get("task_id", trials[0].task.index)),
+                    "task": _named_by(trials[0].task.public, str(trials[0].task.index)),
                     "num_trials": len(trials),
                     **dict(zip(GRADERS, passes, strict=True)),
                     "reasons": dict(reasons),
@@ -100,12 +99,46 @@ def graders_json(user: User) -> dict[str, Any]:
     agree = share(both, lambda one: _named(one) not in GRADERS)
     return {
         "known": True,
+        "source": user.source,
         "counts": {name: counts[name] for name in ("both", *GRADERS, "neither")},
         "verdicts": {
             name: share(both, lambda one, at=at: _verdicts(one)[at])  # type: ignore[misc]
             for at, name in enumerate(GRADERS)
         },
         "agreement": agree,
+        "rows": rows,
+    }
+
+
+def _graders_of_card(user: User) -> dict[str, Any]:
+    """The card's own table: verdicts, and the disagreements it lists. It does not say who passed what else."""
+    found = user.results[0].card.data.get("graders")
+    if not isinstance(found, Mapping):
+        return dict(_NO_GRADERS)
+    judged, differing, listed = (found.get(name) for name in ("num_judged", "num_disagree", "disagreements"))
+    if not isinstance(judged, int) or not isinstance(differing, int) or not isinstance(listed, list) or judged < 1:
+        return dict(_NO_GRADERS)
+    by_task: dict[str, list[Mapping[str, Any]]] = {}
+    for one in listed:
+        if isinstance(one, Mapping):
+            by_task.setdefault(task_place(str(one.get("task"))), []).append(one)
+    rows: list[dict[str, Any]] = [
+        {
+            "task": _named_by(trials[0].get("public"), place.rpartition(":")[2]),
+            "num_trials": len(trials),
+            **{name: sum(one.get(name) == 1.0 for one in trials) for name in GRADERS},
+            "reasons": dict(Counter(_disagreement(str(one.get("reason"))) for one in trials)),
+        }
+        for place, trials in by_task.items()
+    ]
+    num_listed = sum(row["num_trials"] for row in rows)
+    which = "they differ" if num_listed == differing else f"they differ, the first {num_listed} of {differing}"
+    return {
+        "known": True,
+        "source": f"{user.card_source}, which lists the trials on which {which}",
+        "counts": {name: sum(row[name] for row in rows) for name in GRADERS} if num_listed == differing else {},
+        "verdicts": {name: dict(found[name]) for name in GRADERS if isinstance(found.get(name), Mapping)},
+        "agreement": {"count": judged - differing, "of": judged, "estimate": 1.0 - differing / judged},
         "rows": rows,
     }
 
@@ -133,9 +166,19 @@ def _gates(rollouts: Sequence[Rollout], grader: str) -> set[str]:
 
 def _reason(rollout: Rollout, gates: Mapping[str, set[str]]) -> str:
     """The outcome's own words about the two where it has any, else what the one that says failure missed."""
-    told = _DISAGREES.search(rollout.outcome.reason)
-    if told:
-        return told[0]
+    if _DISAGREES.search(rollout.outcome.reason):
+        return _disagreement(rollout.outcome.reason)
     stricter = GRADERS[1] if _named(rollout) == GRADERS[0] else GRADERS[0]
     missed = [name for name in rollout.outcome.components if name in gates[stricter] and _missed(rollout, name)]
     return f"{stricter} misses {', '.join(missed) or 'what no component names'}"
+
+
+def _disagreement(reason: str) -> str:
+    """What an outcome says of the two graders, without what else it says; all of it where it says nothing of them."""
+    found = _DISAGREES.search(reason)
+    return found[0] if found else reason
+
+
+def _named_by(public: Any, index: str) -> str:
+    """The task's own name, where its public part has one."""
+    return str(public["task_id"]) if isinstance(public, Mapping) and "task_id" in public else index

@@ -91,7 +91,8 @@ def _from_cards(user: User, prices: Sequence[Price]) -> dict[str, Any]:
             }
         )
     means = {name: {"estimate": ratio(total, episodes), "low": None, "high": None} for name, total in totals.items()}
-    return {"source": "card", "per_episode": means, "per_solved": rows}
+    source = "card: its totals over all episodes, scored or not, of the agent and the user together"
+    return {"source": source, "per_episode": means, "per_solved": rows}
 
 
 def _others(rollout: Rollout) -> tuple[Turn, ...]:

@@ -8,20 +8,19 @@ from typing import Any
 from banty.evals.dependability.results import task_place
 from banty.records import Rollout
 from banty.stats import Interval, clustered_interval, interval_over_tasks, seed_interval, task_means
-from banty.stats.intervals import Method
 
 
 def interval_json(found: Interval) -> dict[str, Any]:
     return {name: getattr(found, name) for name in ("estimate", "low", "high", "level", "n", "method")}
 
 
-def over_both(replicates: Sequence[Sequence[float | None]], method: Method = "t") -> dict[str, Any]:
+def over_both(replicates: Sequence[Sequence[float | None]]) -> dict[str, Any]:
     """From one value a task and replicate: the interval over tasks, of each task's mean over replicates, and the one
     over replicates, of their means; None for that where there is one."""
     per_task = task_means(list(zip(*replicates, strict=True)))
     means = [_mean(values) for values in replicates]
     over = interval_json(seed_interval(means, bounds=(0.0, 1.0))) if len(replicates) > 1 else None
-    return {"by_task": interval_json(interval_over_tasks(per_task, method=method)), "over_replicates": over}
+    return {"by_task": interval_json(interval_over_tasks(per_task, method="wilson")), "over_replicates": over}
 
 
 def share(rollouts: Iterable[Rollout], value: Callable[[Rollout], float | bool | None]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,15 @@ from typing import Any
 
 from banty.errors import InputError, StoreError
 from banty.evals.card import Card, read_card
+from banty.evals.dependability.imported import IMPORT, imported_card
+from banty.evals.dependability.training import Training, training_of
 from banty.evals.suite import latest_roots
-from banty.evals.users import user_of_card
+from banty.evals.users import user_of_card, user_words
 from banty.records import Rollout
 from banty.rollout import Store
 
 USERS_FILE, USERS_FORMAT = "users.json", "banty-users-1"
-CARD_FORMAT = "card-1"
+CARD_FORMAT = "banty-dependability-1"
 Trials = Sequence[float | None]
 
 
@@ -28,7 +31,8 @@ Trials = Sequence[float | None]
 class Result:
     """One evaluation: its card, and its root rollouts where they are stored; `why_card` says why they are not used.
 
-    `recipe` is the folder's own, empty where there is none. `user` is what a `users.json` says of its user.
+    `recipe` is the folder's own, empty where there is none. `user` is what a `users.json` says of its user. `training`
+    is the run that its policy came out of, where the folder leads to one.
     """
 
     place: Path
@@ -39,6 +43,15 @@ class Result:
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     user: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    training: Training | None = None
+
+    @property
+    def folder(self) -> Path:
+        return self.place if self.place.is_dir() else self.place.parent
+
+    @property
+    def imported(self) -> bool:
+        return self.recipe.get("kind") == IMPORT
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -98,6 +111,11 @@ class User:
             return self.results[0].source
         return f"rollouts of {with_rollouts} of {len(self.results)} results"
 
+    @property
+    def card_source(self) -> str:
+        """What figures are from that no rollouts give: one card, the first of several."""
+        return "card" if len(self.results) == 1 else f"card of {self.results[0].place}"
+
 
 def task_place(task_id: str) -> str:
     """A task's id without its seed, which may differ between repetitions of the same tasks."""
@@ -125,7 +143,15 @@ def users_of(results: Sequence[Result]) -> tuple[User, ...]:
     by_user: dict[tuple[str, str, float | None], list[Result]] = {}
     for result in results:
         by_user.setdefault(_user_of(result), []).append(result)
-    return tuple(User(*key, tuple(members)) for key, members in by_user.items())
+    names = Counter(name for name, _, _ in by_user)
+    return tuple(
+        User(name if names[name] == 1 else _told_apart(name, version, at), version, at, tuple(members))
+        for (name, version, at), members in by_user.items()
+    )
+
+
+def _told_apart(name: str, version: str, temperature: float | None) -> str:
+    return user_words({"name": name, "version": version, "temperature": temperature})
 
 
 def _user_of(result: Result) -> tuple[str, str, float | None]:
@@ -160,6 +186,8 @@ def _read(path: Path, user: Mapping[str, Any]) -> Result:
         raise InputError(f"{path} is not there; name an evaluation's folder or its card.json")
     file = path / "card.json" if path.is_dir() else path
     if not file.is_file():
+        if path.is_dir() and (recipe := _recipe_in(path)).get("kind") == IMPORT:
+            return _imported(path, recipe)
         raise InputError(f"{path} is no evaluation: {_what_it_is(path)}")
     if _table(_json(file, "a result card")).get("format") == CARD_FORMAT:
         raise InputError(f"{path} is a dependability card already; name the evaluations it was made of")
@@ -169,8 +197,8 @@ def _read(path: Path, user: Mapping[str, Any]) -> Result:
     folder = file.parent if file.name == "card.json" else None
     if folder is None or not (folder / "manifest.json").is_file():
         return Result(path, card, sha256, why_card="the card was given without its folder", user=user)
-    recipe = _table(_json(folder / "recipe.json", "a recipe")) if (folder / "recipe.json").is_file() else {}
-    whole = Result(path, card, sha256, recipe=recipe, user=user)
+    training = training_of(folder, str(card.data["identity"]["policy"]))
+    whole = Result(path, card, sha256, recipe=_recipe_in(folder), user=user, training=training)
     rollouts, why = _stored(folder, card)
     if rollouts is None:
         return dataclasses.replace(whole, why_card=why)
@@ -199,14 +227,29 @@ def _stored(folder: Path, card: Card) -> tuple[tuple[Rollout, ...] | None, str]:
     return tuple(sorted(roots, key=lambda one: (order[one.task.id], one.trial, one.rollout_id))), ""
 
 
+def _imported(folder: Path, recipe: Mapping[str, Any]) -> Result:
+    """An imported log as an evaluation: its card is made here, of what the log says."""
+    try:
+        rollouts = tuple(latest_roots(Store(folder / "rollouts")).values())
+    except (StoreError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder} is a damaged import: its rollouts cannot be read: {error}") from error
+    card = imported_card(folder, recipe, rollouts)
+    _check_card(card, folder)
+    note = f"{folder} is an imported log: what it does not say, such as limits, prices and code, is not known here"
+    sha256 = hashlib.sha256((folder / "recipe.json").read_bytes()).hexdigest()
+    return Result(folder, card, sha256, rollouts, recipe=recipe, notes=(note,))
+
+
+def _recipe_in(folder: Path) -> Mapping[str, Any]:
+    file = folder / "recipe.json"
+    return _table(_json(file, "a recipe")) if file.is_file() else {}
+
+
 def _what_it_is(folder: Path) -> str:
     if not (folder / "recipe.json").is_file():
         return "it holds no card.json"
-    kind = _table(_json(folder / "recipe.json", "a recipe")).get("kind")
-    if kind == "eval":
+    if _recipe_in(folder).get("kind") == "eval":
         return f"the evaluation in it has not ended; go on with banty eval ... --out {folder} --resume"
-    if kind == "import":
-        return "it is an imported log, which banty report and banty calibrate read"
     inside = [str(place.parent) for place in sorted(folder.glob("eval-*/card.json"))]
     named = f"; name one of its evaluations: {', '.join(inside)}" if inside else ", and it has no evaluation yet"
     return f"it is a training run{named}"
@@ -224,6 +267,11 @@ def _check_card(card: Card, file: Path) -> None:
             )
     if not isinstance(tasks, list) or not tasks:
         raise InputError(f"{file} is a damaged result card: it names no task")
+    places = Counter(task_place(task["id"]) for task in tasks)
+    if twice := next((place for place, count in places.items() if count > 1), None):
+        raise InputError(f"{file} is a damaged result card: it names the task {twice!r} more than once")
+    if "" in places:
+        raise InputError(f"{file} is a damaged result card: the id {tasks[0]['id']!r} is not env:split:index:seed")
     for name, kind in (*((name, str) for name in ("env", "split", "policy", "tasks_sha256")), ("seed", int)):
         if not isinstance(card.data["identity"].get(name), kind):
             raise InputError(f"{file} is a damaged result card: its {name} is {card.data['identity'].get(name)!r}")
@@ -244,8 +292,8 @@ def _check_together(results: Sequence[Result]) -> None:
     for first, second in itertools.combinations(results, 2):
         if first.place.resolve() == second.place.resolve() or _same_episodes(first, second):
             raise InputError(
-                f"{first.place} and {second.place} hold the same episodes; a copy is no replicate: evaluate again with "
-                "another --seed, other weights or another user"
+                f"{first.place} and {second.place} hold the same episodes; a copy is no replicate: evaluate other "
+                "weights or another user, or ask for more --trials"
             )
     first = results[0]
     for other in results[1:]:
@@ -260,10 +308,10 @@ def _check_together(results: Sequence[Result]) -> None:
                     f"{first.place} and {other.place} were measured otherwise: {name} are {first.identity.get(name)} "
                     f"and {other.identity.get(name)}. banty compare sets two such results beside each other"
                 )
-        if not _same_policy(first, other):
+        if said := _other_policy(first, other):
             raise InputError(
-                f"{first.place} and {other.place} are of different policies, {first.identity['policy']} and "
-                f"{other.identity['policy']}; a card is about one. banty compare sets two beside each other"
+                f"{first.place} and {other.place} are of different policies: {said}. A card is about one; banty "
+                "compare sets two beside each other"
             )
 
 
@@ -295,20 +343,32 @@ def _other_tasks(first: Result, second: Result) -> str:
         return f"they share {len(places[0] & places[1])} of {len(places[0])} and {len(places[1])}"
     # The fingerprint covers who the user is, so two users may have two of them over the same tasks.
     hashes = [str(result.identity["tasks_sha256"]) for result in (first, second)]
+    if hashes[0] != hashes[1] and first.identity["seed"] != second.identity["seed"]:
+        seeds = f"--seed is {first.identity['seed']} and {second.identity['seed']}"
+        return f"{seeds}, and {first.identity['env']} draws other tasks with each. More --trials repeat the same ones"
     if not of_user and hashes[0] != hashes[1]:
         return f"tasks_sha256 is {hashes[0][:12]} and {hashes[1][:12]}"
-    if hashes[0] != hashes[1] and first.identity["seed"] != second.identity["seed"]:
-        return f"seed is {first.identity['seed']} and {second.identity['seed']}"
     return ""
 
 
-def _same_policy(first: Result, second: Result) -> bool:
-    """The same name, or two checkpoints: weights that are known on both sides, taken at the same point of training."""
+def _other_policy(first: Result, second: Result) -> str:
+    """How two policies differ; empty for one policy, and for checkpoints of one method as far as anything tells.
+
+    Checkpoints have weights that are known on both sides, were taken at the same point of training, and come out of
+    training alike but for its seed, where the folders lead to it.
+    """
     names = [str(result.identity["policy"]) for result in (first, second)]
-    if names[0] == names[1]:
-        return True
-    moments = [name.rpartition(" ")[2] in ("before", "after") and name.rpartition(" ")[2] for name in names]
-    return bool(first.weights and second.weights) and moments[0] == moments[1]
+    if names[0] != names[1]:
+        moments = [name.rpartition(" ")[2] in ("before", "after") and name.rpartition(" ")[2] for name in names]
+        if not (first.weights and second.weights) or moments[0] != moments[1]:
+            return f"{names[0]} and {names[1]}"
+    if first.weights == second.weights or None in (first.recipe.get("kind"), second.recipe.get("kind")):
+        return ""
+    if first.training is None or second.training is None:
+        trained = next((one for one in (first, second) if one.training), None)
+        return f"{names[0]} and {names[1]}, of which only {trained.place} was trained here" if trained else ""
+    differing = first.training.differs_from(second.training)
+    return f"in training, {differing}" if differing else ""
 
 
 def _table(value: Any) -> Mapping[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from banty.evals.dependability.facts import TaskFacts
 from banty.evals.dependability.figures import interval_json, over_both
 from banty.evals.dependability.results import Result, Trials, User
+from banty.evals.several import pairs_of
 from banty.stats import (
     clustered_interval,
     compare_on_tasks,
@@ -19,7 +21,6 @@ from banty.stats import (
     resolution,
     task_means,
     tasks_needed,
-    variance_over_tasks,
 )
 
 WANTED_EFFECT = 0.05
@@ -31,7 +32,7 @@ def success_json(user: User, places: Sequence[str]) -> dict[str, Any]:
     replicates = [_aligned(result, places) for result in user.results]
     most = min((largest_k(trials) or 0 for trials in replicates), default=0)
     return {
-        "success": over_both([_means(trials) for trials in replicates], method="wilson"),
+        "success": over_both([_means(trials) for trials in replicates]),
         "pass_hat": {
             str(k): over_both([pass_hat_k(trials, k).per_task for trials in replicates]) for k in range(1, most + 1)
         },
@@ -50,10 +51,9 @@ def hardest(found: Mapping[str, Any]) -> dict[str, Any]:
 def noise_json(user: User, places: Sequence[str]) -> dict[str, Any]:
     """The measured noise of this evaluation and what it could resolve; the replicates' spread where there are any."""
     replicates = [_aligned(result, places) for result in user.results]
-    pooled = pooled_trials(user, places)
-    noise = evaluation_noise(pooled)
+    noise = evaluation_noise(*([pooled_trials(user, places)] if user.replicates == "repetitions" else replicates))
     sees = resolution(noise)
-    variance = variance_over_tasks(task_means(pooled))
+    variance = None if noise.error is None else noise.error**2 * noise.num_tasks
     return {
         **noise._asdict(),
         "resolves": sees._asdict(),
@@ -71,33 +71,24 @@ def strata_json(user: User, places: Sequence[str], facts: TaskFacts) -> dict[str
     rows = []
     for name, wanted in (("write", (True,)), ("no write", (False,)), ("all", (True, False))):
         inside = [place for place in places if facts.writes.get(place) in wanted]
-        if inside:
+        whole = len(wanted) == 1 or len(inside) == len(places)
+        if inside and whole:
             found = success_json(user, inside)
             idle: list[Trials] = [[facts.do_nothing.get(place)] for place in inside]
             row = {"name": name, "num_tasks": len(inside), "success": found["success"], **hardest(found)}
-            row["do_nothing"] = interval_json(clustered_interval(idle, method="wilson"))
+            known = [value for trials in idle for value in trials if value is not None]
+            told = interval_json(clustered_interval(idle, method="wilson"))
+            row["do_nothing"] = {"count": int(sum(known)), "of": len(known), **told}
             rows.append(row)
     return {"known": True, "why_not": "", "rows": rows}
 
 
 def differences_json(users: Sequence[User], places: Sequence[str]) -> list[dict[str, Any]]:
-    """Each further user against the first, paired by task."""
-    rows = []
-    first = users[0]
-    for other in users[1:]:
-        found = compare_on_tasks(pooled_trials(other, places), pooled_trials(first, places))
-        rows.append(
-            {
-                "a": first.name,
-                "b": other.name,
-                "difference": interval_json(found.difference),
-                "p_value": found.p_value,
-                "test": found.test,
-                "minimum_detectable_effect": found.mde,
-                "verdict": found.verdict,
-            }
-        )
-    return rows
+    """Every pair of users, paired by task; verdicts hold to Holm's p-value over all pairs."""
+    pairs = list(itertools.combinations(users, 2))
+    results = [compare_on_tasks(pooled_trials(b, places), pooled_trials(a, places)) for a, b in pairs]
+    found = pairs_of([(a.name, b.name) for a, b in pairs], results)
+    return [{**pair.to_json(), "test": pair.result.test} for pair in found]
 
 
 def pooled_trials(user: User, places: Sequence[str]) -> list[Trials]:
