@@ -107,7 +107,9 @@ def test_one_agent_under_several_users(desk: Desk, tmp_path: Path) -> None:
     assert cards["flips"]["num_scored"] + flipped["num_excluded"] == 12
     turns = [turn for rollout in stored_rollouts(tmp_path / "out" / "user-good") for turn in rollout.turns]
     host = desk.url.removeprefix("http://")
-    assert {turn.policy for turn in turns if turn.actor == "user"} == {f"good@{host}, temperature 0"}
+    assert {turn.policy for turn in turns if turn.actor == "user"} == {
+        f"good@{host}, temperature 0, served good-2026-11"
+    }
     for words in ("under B it is", "spread between users over", "are excluded as faults of user flips"):
         assert words in told
     assert told.splitlines()[-1] == "users: out/users.json"
@@ -165,7 +167,7 @@ def test_users_may_be_added_to_a_result_and_none_left_out(desk: Desk, tmp_path: 
 def test_one_user_alone_is_an_evaluation_as_ever(desk: Desk, tmp_path: Path) -> None:
     failed = banty("eval", "expert", *SMALL, *desk.users("calls"), "--out", "out")
     assert failed.status == 2
-    assert "made a tool call; it has no tools" in failed.err
+    assert "made a tool call of 'cancel_reservation'; it has no tools" in failed.err
     card = read(tmp_path / "out" / "card.json")
     assert card["simulator"]["faults"] == {"tool_call": 12}
     assert card["user"]["asked_again"] == {"tool call": 24}

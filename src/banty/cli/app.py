@@ -26,7 +26,7 @@ from banty.cli.exporting import export
 from banty.cli.importing import import_log
 from banty.cli.inspect import inspect
 from banty.cli.inspection import openings, task_json
-from banty.cli.local import begun_in, model_opener
+from banty.cli.local import Loaded, begun_in, model_opener
 from banty.cli.plain import plain, print_json, visible
 from banty.cli.plan import plan
 from banty.cli.report import report
@@ -226,10 +226,11 @@ def evaluate(
     temperatures = temperatures_of(user_temperature or [], len(specs))
     desks = desks_for(env, option or [], allow_code, specs, user_guidelines)
     begun = begun_in(Path(out)) if resume else None
-    opener = model_opener(dtype, device, threads, max_tokens, begun)
+    loaded: dict[Path, Loaded] = {}
+    opener = model_opener(dtype, device, threads, max_tokens, begun, loaded)
     chosen = policy_of(policy, desks[0].taskset, tool_calls, prices_of(price), opener)
     settled = int(chosen.engine.get("threads", threads))
-    user_opener = model_opener(dtype, device, settled, user_max_tokens, begun)
+    user_opener = model_opener(dtype, device, settled, user_max_tokens, begun, loaded)
     users = apart(
         [
             user_of_spec(spec, user_opener, at, user_max_tokens, prices_of(user_price))

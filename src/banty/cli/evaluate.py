@@ -57,7 +57,7 @@ def run_eval(
     kept = kept or f"finished episodes are kept; go on with the same command and {go_on}"
     used = PhaseMeter((chosen.policy,), machine_of(folder))
     started = time.perf_counter()
-    succeeded = scored = 0
+    succeeded = scored = errored = 0
 
     store = Store(folder / "rollouts")
     finished = latest_roots(store)
@@ -65,11 +65,13 @@ def run_eval(
     with Meter(f"eval {title or taskset.env}", plan.num_episodes(taskset), "episodes", quiet) as meter:
 
         def on_finished(rollout: Rollout) -> None:
-            nonlocal succeeded, scored, done
+            nonlocal succeeded, scored, errored, done
             done += 1
             scored += rollout.scored
+            errored += not rollout.scored
             succeeded += bool(rollout.outcome.success)
-            meter.advance(f"success {succeeded / scored:.2f}" if scored else "", done)
+            told = (f"success {succeeded / scored:.2f}" if scored else "", f"{errored} errored" if errored else "")
+            meter.advance(", ".join(part for part in told if part), done)
 
         work = evaluate(plan, taskset, cast, store, on_finished, finished)
         try:

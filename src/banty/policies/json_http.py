@@ -117,7 +117,8 @@ class JsonService:
                 if timeouts < self._timeout_tries:
                     continue
                 times = f", {timeouts} times" if timeouts > 1 else ""
-                raise PolicyFault(f"{url} gave {trouble}{times}; raise timeout_s") from None
+                mend = "ask for less at once (--concurrency), or raise timeout_s"
+                raise PolicyFault(f"{url} gave {trouble}{times}; {mend}") from None
             except (httpx.TransportError, httpx.DecodingError) as error:
                 trouble = self.public(f"{type(error).__name__}: {error}".rstrip(": "))
                 continue
