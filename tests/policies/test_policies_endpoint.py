@@ -289,6 +289,22 @@ def test_missing_usage_counts_as_nothing_and_is_said_once(caplog: pytest.LogCapt
     assert [record.name for record in caplog.records if "no usage" in record.message] == ["banty.policies.endpoint"]
 
 
+@pytest.mark.parametrize("count", [True, -1, 1.5, "100", 2**31, 10**30, None])
+def test_usage_that_is_no_count_is_none(count: Any, caplog: pytest.LogCaptureFixture) -> None:
+    body = choice({"content": "hi"}) | {"usage": {"prompt_tokens": count, "completion_tokens": 20}}
+    got = ask(lambda request: httpx.Response(200, json=body), price_per_million=(1.0, 1.0))
+    assert (got.prompt_tokens, got.sampled_tokens, got.cost_usd) == (0, 20, 20e-6)
+    assert "no usage that can be read" in caplog.text
+
+
+def test_an_answer_names_the_model_that_served_it() -> None:
+    def served(name: Any) -> str:
+        return ask(lambda request: httpx.Response(200, json=choice({"content": "hi"}) | {"model": name})).served
+
+    assert (served("m-2026"), served(None), served(7)) == ("m-2026", "", "")
+    assert len(served("m" * 5000)) < 300
+
+
 # Histories.
 
 BROKEN = "<tool_call>\n{broken\n</tool_call>"

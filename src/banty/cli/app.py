@@ -21,7 +21,7 @@ from banty.cli.choices import (
     prices_of,
     taskset_for_customer,
 )
-from banty.cli.evaluate import NothingScored, eval_plan_json, run_eval
+from banty.cli.evaluate import NothingScored, eval_plan_json, run_eval, unscored_words
 from banty.cli.exporting import export
 from banty.cli.importing import import_log
 from banty.cli.inspect import inspect
@@ -270,7 +270,7 @@ def evaluate(
         if as_json:
             print_json(results.data)
         else:
-            show_users(Console(), results)
+            show_users(Console(), results, folder)
             print(f"users: {folder / 'users.json'}")
         if results.unscored:
             raise NothingScored("; ".join(results.unscored))
@@ -292,6 +292,8 @@ def evaluate(
         print_json(card.data)
         return
     show.show_card(Console(), card)
+    if told := unscored_words(card, folder):
+        print(visible(f"note: {told}"))
     if told := speed_sentence(folder):
         print(f"speed: {told}")
     print(f"card: {folder / 'card.json'}")

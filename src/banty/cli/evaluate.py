@@ -97,6 +97,19 @@ def run_eval(
     return card
 
 
+def unscored_words(card: Card, out: Path) -> str:
+    """What episodes that were not scored do to the figures, and how to play them again; empty where all were scored."""
+    missing = card.data["num_episodes"] - card.data["num_scored"]
+    if not missing:
+        return ""
+    told = [f"{missing} of {card.data['num_episodes']} episodes are not scored"]
+    if bare := sum(all(value is None for value in trials) for trials in card.successes):
+        told.append(f"tasks left out because no episode of theirs is: {bare} of {len(card.successes)}")
+    if 0 < len(card.data["pass_hat"]) < card.data["identity"]["num_trials"]:
+        told.append(f"pass^k ends at k = {len(card.data['pass_hat'])}, the fewest scored episodes of any other task")
+    return f"{'; '.join(told)}. The same command with --out {out} --resume plays them again"
+
+
 def _note_phases(folder: Path, used: PhaseMeter, played: Sequence[Rollout], wall_s: float) -> None:
     """One line of metrics for what this sitting played; an evaluation that was gone on with has several."""
     if not played:

@@ -13,7 +13,7 @@ from tests.envs.airline.players import play
 from tests.envs.airline.test_airline_tau2tasks import TASK, save
 from tests.published_data import PLACE
 
-from banty.envs.airline.env import GREETING
+from banty.envs.airline.customers import GREETING
 from banty.envs.airline.instructions import INSTRUCTIONS, read_instructions
 from banty.envs.airline.published import PublishedTasks
 from banty.errors import InputError
