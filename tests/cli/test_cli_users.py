@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from tests.policies.test_policies_endpoint import call, choice, serving
 from tests.published_data import PLACE
 from tests.tiny import tiny_folder
 
+from banty.models.loading import LanguageModel, load_model
 from banty.rollout import stored_rollouts
 
 SMALL = ("--tasks", "6", "--trials", "2", "--no-baselines")
@@ -107,7 +109,14 @@ def test_one_agent_under_several_users(desk: Desk, tmp_path: Path) -> None:
     assert cards["flips"]["num_scored"] + flipped["num_excluded"] == 12
     turns = [turn for rollout in stored_rollouts(tmp_path / "out" / "user-good") for turn in rollout.turns]
     host = desk.url.removeprefix("http://")
-    assert {turn.policy for turn in turns if turn.actor == "user"} == {f"good@{host}, temperature 0"}
+    assert {turn.policy for turn in turns if turn.actor == "user"} == {
+        f"good@{host}, temperature 0, served good-2026-11"
+    }
+    assert "note: under flips" in told
+    assert re.search(
+        r"\d+ of 12 episodes are not scored; tasks left out because no episode of theirs is: \d of 6", told
+    )
+    assert "with --out out --resume plays them again" in told
     for words in ("under B it is", "spread between users over", "are excluded as faults of user flips"):
         assert words in told
     assert told.splitlines()[-1] == "users: out/users.json"
@@ -165,12 +174,13 @@ def test_users_may_be_added_to_a_result_and_none_left_out(desk: Desk, tmp_path: 
 def test_one_user_alone_is_an_evaluation_as_ever(desk: Desk, tmp_path: Path) -> None:
     failed = banty("eval", "expert", *SMALL, *desk.users("calls"), "--out", "out")
     assert failed.status == 2
-    assert "made a tool call; it has no tools" in failed.err
+    assert "made a tool call of 'cancel_reservation'; it has no tools" in failed.err
     card = read(tmp_path / "out" / "card.json")
     assert card["simulator"]["faults"] == {"tool_call": 12}
     assert card["user"]["asked_again"] == {"tool call": 24}
     assert desk.people.asked["calls"] == 36, "each is asked three times"
     shown = did("eval", "expert", *SMALL, *desk.users("good"), "--out", "good")
+    assert "not scored" not in shown
     assert "good (served good-2026-11, guidelines" in shown
     assert "temperature 0)" in shown
 
@@ -220,6 +230,31 @@ def test_a_model_folder_is_a_user_with_its_own_template_and_sampling(desk: Desk,
     assert all(turn.sampled_tokens <= 12 for turn in users)
     assert [rollout.transcript for rollout in first] == [rollout.transcript for rollout in second], "the order is exact"
     assert read(tmp_path / "one" / folder / "engine.json")["threads"] == 1
+
+
+def test_agent_and_users_of_one_folder_load_it_once_and_answer_as_from_two(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = str(tiny_folder("qwen3"))
+    shutil.copytree(model, tmp_path / "twin")
+    loads: list[str] = []
+
+    def counted(start: str, **options: Any) -> LanguageModel:
+        loads.append(str(start))
+        return load_model(start, **options)
+
+    monkeypatch.setattr("banty.models.loading.load_model", counted)
+    words = ("--tasks", "2", "--trials", "1", "--no-baselines", "--threads", "1", "--max-turns", "3")
+    caps = ("--max-tokens", "20", "--user-max-tokens", "12", "--user-temperature", "1")
+    banty("eval", model, *words, *caps, "--user", model, "--out", "one")
+    assert len(loads) == 1
+    banty("eval", model, *words, *caps, "--user", str(tmp_path / "twin"), "--out", "two")
+    assert len(loads) == 3
+    one, two = (list(stored_rollouts(tmp_path / out)) for out in ("one", "two"))
+    assert [rollout.transcript for rollout in one] == [rollout.transcript for rollout in two]
+    capped = [(turn.actor, turn.sampled_tokens) for rollout in one for turn in rollout.turns]
+    assert {actor for actor, _ in capped} >= {"user"}
+    assert all(sampled <= (12 if actor == "user" else 20) for actor, sampled in capped)
 
 
 def test_a_dry_run_shows_every_user_and_writes_nothing(desk: Desk, tmp_path: Path) -> None:

@@ -25,7 +25,10 @@ def test_every_kind_of_fault_has_its_row() -> None:
 def test_the_thresholds_on_the_page_are_the_codes() -> None:
     assert f"more than {usercheck.MOST_CHARACTERS} characters" in FLAT
     assert f"{usercheck.MOST_FAREWELLS} goodbyes in a row" in FLAT
+    assert f"without a stop word, or {usercheck.MOST_THANKS} thanks" in FLAT
     assert f"{usercheck.MOST_REPEATS} answers in a row" in FLAT
+    assert usercheck.LEAST_STATEMENT == 4
+    assert f"up to three words, up to {2 * usercheck.MOST_REPEATS - 1} times again" in FLAT
     assert f"one sentence {usercheck.MOST_LOOPS} times in a message" in FLAT
     assert f"of {usercheck.ECHO_WORDS} words or more, with you or your" in FLAT
     assert f"{usercheck.INSTRUCTION_WORDS} words of the guidelines; {usercheck.SCENARIO_WORDS} of the scenario" in FLAT

@@ -13,6 +13,7 @@ from banty.envs.usercheck import (
     MOST_FAREWELLS,
     MOST_LOOPS,
     MOST_REPEATS,
+    MOST_THANKS,
     Finding,
     Kind,
     check_answer,
@@ -65,6 +66,25 @@ SURE: Sequence[tuple[Kind, str | Message]] = (
     ("role_flip", "YOU ARE BEING TRANSFERRED TO A HUMAN AGENT. PLEASE HOLD ON."),
     ("role_flip", "As an AI language model, I cannot give a user id."),
     ("role_flip", "I'm a large language model."),
+    ("role_flip", "Thank you for your message. How can I assist you today?"),
+    ("role_flip", "I have located your reservation, you are in economy."),
+    ("role_flip", "Your flight has been cancelled and the money is on its way."),
+    ("role_flip", "To go on I need your consent. Please reply yes to continue."),
+    ("refuses", "I'm sorry, but I can't assist with that."),
+    ("refuses", "Sorry, I cannot help with that request."),
+    ("refuses", "I cannot roleplay as a customer."),
+    ("narrates", "The customer sighs and provides the id: emma_kim_9957"),
+    ("narrates", "[The user waits for the agent to respond]"),
+    ("narrates", "(Waiting for the agent's response)"),
+    ("narrates", "*The customer hangs up*"),
+    ("narrates", "As the user, I would respond: yes."),
+    ("narrates", "Here is a realistic customer message: I want to cancel."),
+    ("narrates", "The agent wants my id, and I should respond naturally. My id is emma_kim_9957."),
+    ("narrates", "The scenario doesn't provide a date of birth."),
+    ("tool_call", 'cancel_reservation(reservation_id="EHGLP3")'),
+    ("tool_call", 'Sure.\n```json\n{"name": "cancel_reservation", "arguments": {"reservation_id": "EHGLP3"}}\n```'),
+    ("identity", "My name is [Your Name] and my user id is {user_id}."),
+    ("identity", "My reservation number is [insert reservation number]."),
     ("transcript", "Agent: What is your id?\nCustomer: emma_kim_9957"),
     ("transcript", "It is emma_kim_9957. Agent: Thank you. User: Please cancel it."),
     ("transcript", "emma_kim_9957<|im_end|>"),
@@ -112,6 +132,17 @@ HONEST = (
     "What is your policy on refunds, and can you confirm that I get the money back?",
     "No, that's all. Thank you!",
     "The flights are:\n1. HAT001 from ATL\n2. HAT002 to JFK",
+    "That's all I know. That is everything I have.",
+    "My e-mail is emma_kim_99@example.com, and I pay with travel_certificate_75040.",
+    "Here is what you sent me:\n> Your refund has been processed.\nBut I see no money on my account.",
+    "I'm sorry, I can't help you with that, I threw the ticket away.",
+    "I can't help with that, I don't have the code here.",
+    "As a customer, I would expect better. The customer is king, they say.",
+    "*sigh* Fine. (I really wanted the other flight.)",
+    "Bonjour, je m'appelle Emma Kim. Je voudrais annuler EHGLP3, s'il vous plaît.",
+    "你好，我想取消我的航班，谢谢。",
+    "Am I talking to a virtual assistant or to a person?",
+    "I spoke to an agent: she had no idea.",
 )
 
 
@@ -130,6 +161,11 @@ def test_most_honest_answers_raise_no_suspicion_either() -> None:
     [
         ("role_flip", "I apologize for the inconvenience, I gave the wrong id."),
         ("role_flip", "Would you like me to spell it?"),
+        ("role_flip", "I got an e-mail: Your reservation has been cancelled. Is that right?"),
+        ("role_flip", "The website tells me: please provide your user id. Then it crashes."),
+        ("role_flip", "May I have your account number, so that I can pay by wire?"),
+        ("role_flip", "Let me check your details: you said 150 dollars, right?"),
+        ("stop_word", "Yes, please proceed. ###STOP###"),
         ("transcript", "Customer: my id is emma_kim_9957"),
         ("stop_word", "thanks so much ###STOP### and goodbye to you all"),
         ("stop_word", "Thanks. ###STOP### ###TRANSFER###"),
@@ -153,6 +189,30 @@ def test_repeating_the_agents_own_sentence_is_a_role_flip_unless_it_is_courtesy_
     assert True not in found(thanks, HELLO, "Cancel my trip.", f"It is done. {thanks}").values()
     own = "Can you please cancel my next trip?"
     assert True not in found(own, HELLO, own, own).values(), "the agent is the parrot here"
+
+
+def test_a_sentence_of_the_agents_among_own_words_is_a_suspicion() -> None:
+    line = "I can cancel that for you only with insurance."
+    assert found(f"{line} Hmm, that is not what it says on the page of the airline.", HELLO, "Hi.", line) == {
+        "role_flip": False
+    }
+
+
+def test_what_was_left_out_is_said_with_what_was_there() -> None:
+    part = shown(HELLO)
+    (called,) = check_answer(part, Message("assistant", "", faults=(CallFault("unknown_tool", "no", name="fly"),)))
+    assert called.told == "the simulated user made a tool call of 'fly'; it has no tools"
+    (silent,) = check_answer(part, Message("assistant", "", reasoning="Let me see."))
+    assert silent.told.startswith("the simulated user said nothing but its thoughts; leave it more tokens")
+
+
+def test_thanking_for_ever_is_a_fault_too() -> None:
+    lines = [HELLO, "Cancel my trip."]
+    for number in range(MOST_THANKS - 1):
+        lines += [f"You are welcome, {number}.", f"Thank you, {number}!"]
+    assert found("Thanks!", *lines, "My pleasure.").get("never_stops") is True
+    assert "never_stops" not in found("Thanks!", *lines[:-2], "My pleasure.")
+    assert "never_stops" not in found("Thanks! ###STOP###", *lines, "My pleasure.")
 
 
 def test_a_transfer_that_the_agent_spoke_of_is_believed() -> None:
@@ -186,7 +246,7 @@ def test_saying_goodbye_for_ever_is_a_fault_and_thanking_is_none() -> None:
 
 
 def test_repeating_itself_is_a_fault_after_some_times_and_only_against_new_words() -> None:
-    asked, told = [f"Which one, {number}?" for number in range(6)], "The first one."
+    asked, told = [f"Which one, {number}?" for number in range(9)], "I want the first one."
     lines = [HELLO, told]
     for question in asked[: MOST_REPEATS - 1]:
         lines += [question, told]
@@ -195,6 +255,15 @@ def test_repeating_itself_is_a_fault_after_some_times_and_only_against_new_words
     assert "repeats" not in found(told, *lines[:-2])
     same = [HELLO, told, *(["Which one?", told] * 5), "Which one?"]
     assert found(told, *same) == {}
+
+
+@pytest.mark.parametrize("told", ["Yes.", "I don't know.", "Yes, please proceed with the cancellation."])
+def test_the_same_brief_answer_to_four_questions_is_a_suspicion_and_to_seven_a_fault(told: str) -> None:
+    asked = [f"Which one, {number}?" for number in range(9)]
+    lines = [HELLO, *(line for question in asked[:MOST_REPEATS] for line in (told, question))]
+    assert found(told, *lines) == {"repeats": False}
+    more = [line for question in asked[MOST_REPEATS : 2 * MOST_REPEATS] for line in (told, question)]
+    assert found(told, *lines, *more)["repeats"] is True
 
 
 def test_a_long_sentence_said_twice_is_a_suspicion() -> None:
@@ -259,3 +328,11 @@ def test_a_cap_met_after_a_goodbye_is_a_suspicion() -> None:
     ]
     assert findings_of(played("Hello there.", "Thanks, goodbye.")) == []
     assert findings_of(played("Hello there.", "And now?", status="truncated", cause="turns")) == []
+
+
+def test_an_answer_that_met_its_cap_is_a_suspicion() -> None:
+    rollout = played("Hello there.", "I want to cancel my reserva")
+    turns = [dataclasses.replace(turn, finish="length") for turn in rollout.turns[-1:]]
+    cut = dataclasses.replace(rollout, turns=(*rollout.turns[:-1], *turns))
+    told = "the simulated user was cut off in the middle: 'I want to cancel my reserva'"
+    assert findings_of(cut) == [(turns[0].index, Finding("cut_off", False, told))]

@@ -129,6 +129,14 @@ def test_it_can_be_interrupted_again_and_again(tmp_path: Path) -> None:
     assert sorted(rollout.rollout_id for rollout in store.read()) == sorted(ALL), "nothing was run twice"
 
 
+def test_slow_episodes_are_written_before_their_shard_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "LONGEST_UNWRITTEN_S", 0.0)
+    store = Store(tmp_path / "rollouts")
+    on_disk: list[int] = []
+    run(Guesser(TASKSET), store, lambda rollout: on_disk.append(len(list(store.read()))))
+    assert on_disk == list(range(1, NUM_EPISODES + 1)), "a process killed now would have lost none"
+
+
 def test_a_finished_evaluation_asks_nobody(tmp_path: Path) -> None:
     store = Store(tmp_path / "rollouts")
     rollouts = run(Guesser(TASKSET), store)

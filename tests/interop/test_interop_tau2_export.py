@@ -102,7 +102,9 @@ def test_a_published_conversation_comes_back_and_is_graded_the_same(folder: Path
     first, second = data["simulations"]
     assert (first["task_id"], first["termination_reason"], first["reward_info"]["reward"]) == ("7", "user_stop", 1.0)
     assert second["reward_info"]["db_check"] == {"db_match": False, "db_reward": 0.0}
-    assert data["info"]["environment_info"] == {"domain_name": "airline", "policy": "Be kind.", "tool_defs": None}
+    told = data["info"]["environment_info"]
+    assert (told["domain_name"], told["tool_defs"]) == ("airline", None)
+    assert told["policy"].endswith("<policy>\nBe kind.\n</policy>"), "all that the agent was told"
     assert (data["info"]["agent_info"]["llm"], data["info"]["seed"]) == ("by hand", 3)
     errors = [call.error for turn in rollouts[0].turns for call in turn.calls]
     assert errors == ["", "", "unknown_tool", "arguments"], "of which the benchmark's form knows only yes and no"

@@ -289,6 +289,24 @@ def test_missing_usage_counts_as_nothing_and_is_said_once(caplog: pytest.LogCapt
     assert [record.name for record in caplog.records if "no usage" in record.message] == ["banty.policies.endpoint"]
 
 
+@pytest.mark.parametrize("count", [True, -1, 1.5, "100", 2**31, 10**30, None])
+def test_usage_that_is_no_count_is_none(count: Any, caplog: pytest.LogCaptureFixture) -> None:
+    body = choice({"content": "hi"}) | {"usage": {"prompt_tokens": count, "completion_tokens": 20}}
+    got = ask(lambda request: httpx.Response(200, json=body), price_per_million=(1.0, 1.0))
+    assert (got.prompt_tokens, got.sampled_tokens, got.cost_usd) == (0, 20, 20e-6)
+    assert "no usage that can be read" in caplog.text
+
+
+def test_an_answer_names_the_model_that_served_it() -> None:
+    def served(name: Any) -> str:
+        body = json.dumps(choice({"content": "hi"}) | {"model": name})
+        return ask(lambda request: httpx.Response(200, content=body)).served
+
+    assert (served("m-2026"), served(None), served(7)) == ("m-2026", "", "")
+    assert served("m\ud83d") == "m\N{REPLACEMENT CHARACTER}", "it is written into files"
+    assert len(served("m" * 5000)) < 300
+
+
 # Histories.
 
 BROKEN = "<tool_call>\n{broken\n</tool_call>"
@@ -493,8 +511,19 @@ def test_trying_again_comes_to_an_end(waits: list[float]) -> None:
 
     assert "last with ConnectError: refused. Is the server up?" in refusal(down)
     said = refusal(lambda request: httpx.Response(429, headers={"retry-after": "3600"}), max_retries=9)
-    assert "asks to wait 3600 s" in said
+    assert "asks to wait 3600 s (" in said
     assert waits == [0.5, 1.0]
+    said = refusal(lambda request: httpx.Response(429, headers={"retry-after": "35"}), max_retries=9)
+    assert "asks to wait 35 s after 35 s (status 429" in said, "an episode waits no longer for its policy"
+    assert waits == [0.5, 1.0, 35.0]
+    said = refusal(lambda request: httpx.Response(429, text="busy"), max_retries=1)
+    assert said.endswith("last with status 429: busy. Try later, or ask for less at once (--concurrency)")
+
+
+def test_a_servers_words_can_be_written_into_files(waits: list[float]) -> None:
+    for status in (400, 401, 404, 500):
+        reply = httpx.Response(status, text='{"error": "half a \\ud83d"}')
+        assert refusal(lambda request: reply).encode()  # noqa: B023 - called before the next
 
 
 def test_a_request_that_is_at_work_is_not_sent_twice(waits: list[float]) -> None:

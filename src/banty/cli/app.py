@@ -22,12 +22,12 @@ from banty.cli.choices import (
     taskset_for_customer,
 )
 from banty.cli.diagnose import diagnose_command
-from banty.cli.evaluate import NothingScored, eval_plan_json, run_eval
+from banty.cli.evaluate import NothingScored, eval_plan_json, run_eval, unscored_words
 from banty.cli.exporting import export
 from banty.cli.importing import import_log
 from banty.cli.inspect import inspect
 from banty.cli.inspection import openings, task_json
-from banty.cli.local import begun_in, model_opener
+from banty.cli.local import Loaded, begun_in, model_opener
 from banty.cli.plain import plain, print_json, visible
 from banty.cli.plan import plan
 from banty.cli.report import report
@@ -231,10 +231,11 @@ def evaluate(
     temperatures = temperatures_of(user_temperature or [], len(specs))
     desks = desks_for(env, option or [], allow_code, specs, user_guidelines)
     begun = begun_in(Path(out)) if resume else None
-    opener = model_opener(dtype, device, threads, max_tokens, begun)
+    loaded: dict[Path, Loaded] = {}
+    opener = model_opener(dtype, device, threads, max_tokens, begun, loaded)
     chosen = policy_of(policy, desks[0].taskset, tool_calls, prices_of(price), opener)
     settled = int(chosen.engine.get("threads", threads))
-    user_opener = model_opener(dtype, device, settled, user_max_tokens, begun)
+    user_opener = model_opener(dtype, device, settled, user_max_tokens, begun, loaded)
     users = apart(
         [
             user_of_spec(spec, user_opener, at, user_max_tokens, prices_of(user_price))
@@ -275,7 +276,7 @@ def evaluate(
         if as_json:
             print_json(results.data)
         else:
-            show_users(Console(), results)
+            show_users(Console(), results, folder)
             print(f"users: {folder / 'users.json'}")
         if results.unscored:
             raise NothingScored("; ".join(results.unscored))
@@ -297,6 +298,8 @@ def evaluate(
         print_json(card.data)
         return
     show.show_card(Console(), card)
+    if told := unscored_words(card, folder):
+        print(visible(f"note: {told}"))
     if told := speed_sentence(folder):
         print(f"speed: {told}")
     print(f"card: {folder / 'card.json'}")

@@ -57,7 +57,7 @@ def run_eval(
     kept = kept or f"finished episodes are kept; go on with the same command and {go_on}"
     used = PhaseMeter((chosen.policy,), machine_of(folder))
     started = time.perf_counter()
-    succeeded = scored = 0
+    succeeded = scored = errored = 0
 
     store = Store(folder / "rollouts")
     finished = latest_roots(store)
@@ -65,11 +65,13 @@ def run_eval(
     with Meter(f"eval {title or taskset.env}", plan.num_episodes(taskset), "episodes", quiet) as meter:
 
         def on_finished(rollout: Rollout) -> None:
-            nonlocal succeeded, scored, done
+            nonlocal succeeded, scored, errored, done
             done += 1
             scored += rollout.scored
+            errored += not rollout.scored
             succeeded += bool(rollout.outcome.success)
-            meter.advance(f"success {succeeded / scored:.2f}" if scored else "", done)
+            told = (f"success {succeeded / scored:.2f}" if scored else "", f"{errored} errored" if errored else "")
+            meter.advance(", ".join(part for part in told if part), done)
 
         work = evaluate(plan, taskset, cast, store, on_finished, finished)
         try:
@@ -93,6 +95,19 @@ def run_eval(
             f"{first.detail}). Mend that and add {go_on}"
         )
     return card
+
+
+def unscored_words(card: Card, out: Path) -> str:
+    """What episodes that were not scored do to the figures, and how to play them again; empty where all were scored."""
+    missing = card.data["num_episodes"] - card.data["num_scored"]
+    if not missing:
+        return ""
+    told = [f"{missing} of {card.data['num_episodes']} episodes are not scored"]
+    if bare := sum(all(value is None for value in trials) for trials in card.successes):
+        told.append(f"tasks left out because no episode of theirs is: {bare} of {len(card.successes)}")
+    if 0 < len(card.data["pass_hat"]) < card.data["identity"]["num_trials"]:
+        told.append(f"pass^k ends at k = {len(card.data['pass_hat'])}, the fewest scored episodes of any other task")
+    return f"{'; '.join(told)}. The same command with --out {out} --resume plays them again"
 
 
 def _note_phases(folder: Path, used: PhaseMeter, played: Sequence[Rollout], wall_s: float) -> None:

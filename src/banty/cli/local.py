@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from banty.cli.choices import Chosen
 from banty.errors import InputError
@@ -114,13 +114,28 @@ def engine_of(model: LanguageModel) -> Mapping[str, str]:
     return {"dtype": str(model.dtype).removeprefix("torch."), "device": str(model.device)}
 
 
+class Loaded(NamedTuple):
+    """A model in memory: a policy around its engine, and what `settle_threads` noted."""
+
+    policy: TokenPolicy
+    note: Mapping[str, JSON]
+
+
 def model_opener(
-    dtype: str, device: str, threads: int, max_tokens: int | None, resumed: Path | None
+    dtype: str,
+    device: str,
+    threads: int,
+    max_tokens: int | None,
+    resumed: Path | None,
+    loaded: dict[Path, Loaded] | None = None,
 ) -> Callable[[Path], Chosen]:
     """What opens a model's folder as a policy to evaluate; `resumed` is the evaluation that is gone on with, if any.
 
     The weights of a training run answer as they did in it: with its template options, and its cap where none is given.
+    A folder in `loaded`, which openers of one dtype and device may share, is not loaded again: agent and users in it
+    answer from one engine.
     """
+    known = {} if loaded is None else loaded
 
     def opened(folder: Path) -> Chosen:
         given = {"type": "model", "start": str(folder.resolve()), "dtype": dtype, "device": device, "threads": threads}
@@ -128,9 +143,12 @@ def model_opener(
         given |= {"max_tokens": max_tokens or trained.max_tokens, "template": dict(trained.template)}
         block = from_mapping(PolicyBlock, given, "options")
         block.check()
-        model = open_model(block)
-        note = settle_threads(model, threads, resumed)
-        chosen = chosen_model(token_policy(model, block), folder)
+        if folder.resolve() not in known:
+            model = open_model(block)
+            settled = settle_threads(model, threads, resumed)
+            known[folder.resolve()] = Loaded(token_policy(model, block), settled)
+        policy, note = known[folder.resolve()]
+        chosen = chosen_model(policy.capped(block.max_tokens), folder)
         return chosen._replace(engine={**note, **chosen.engine})
 
     return opened

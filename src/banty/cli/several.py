@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from banty.cli.choices import Chosen
-from banty.cli.evaluate import NothingScored, claim, identity_of, recipe_of, run_eval
+from banty.cli.evaluate import NothingScored, claim, identity_of, recipe_of, run_eval, unscored_words
 from banty.cli.plain import plain
 from banty.cli.show import interval, number
 from banty.cli.users import Desk, User, slug
@@ -159,8 +159,8 @@ def _user_json(seat: Seat, card: Card | None) -> dict[str, Any]:
     }
 
 
-def show_users(console: Console, results: UserResults) -> None:
-    """A row a user, then a row a pair, and the spread beneath."""
+def show_users(console: Console, results: UserResults, out: Path) -> None:
+    """A row a user, then a row a pair, and the spread beneath; `out` is where the result lies."""
     table = Table(title=plain("the same agent under several users"), title_justify="left")
     for column in ("user", "temperature", "pass^1, 95 % by task", "scored", "excluded", "suspicious"):
         table.add_column(column)
@@ -182,6 +182,9 @@ def show_users(console: Console, results: UserResults) -> None:
     for user in results.data["users"]:
         if user["version"]:
             console.print(plain(f"{user['name']}: {user['version']}", style="dim"))
+    for name, card in results.cards.items():
+        if unscored := unscored_words(card, out):
+            console.print(plain(f"note: under {name} {unscored}"))
     if results.comparison is None:
         return
     pairs = Table(title=plain("paired by task: B minus A"), title_justify="left")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -28,22 +28,28 @@ Kind = Literal[
     "empty",
     "tool_call",
     "too_long",
+    "refuses",
     "role_flip",
+    "narrates",
     "transcript",
     "stop_word",
     "never_stops",
     "repeats",
     "reveals",
     "identity",
+    "cut_off",
 ]
-CHECKS_VERSION = 1
+CHECKS_VERSION = 2
 """Raise when a check excludes other answers than before: results on either side exclude differently."""
 
 MOST_CHARACTERS = 4000
 MOST_REPEATS = 3
+LEAST_STATEMENT = 4
 MOST_FAREWELLS = 3
+MOST_THANKS = 5
 MOST_LOOPS = 5
 ECHO_WORDS = 6
+ECHO_SHARE = 0.8
 INSTRUCTION_WORDS = 12
 SCENARIO_WORDS = 8
 LONG_SCENARIO_WORDS = 15
@@ -92,9 +98,13 @@ def check_answer(shown: Sequence[Message], answer: Message) -> tuple[Finding, ..
     simulator as `assistant`.
     """
     if answer.calls or answer.faults:
-        return (Finding("tool_call", True, "the simulated user made a tool call; it has no tools"),)
+        names = [*(call.name for call in answer.calls), *(fault.name for fault in answer.faults)]
+        named = ", ".join(repr(clipped(name, 40)) for name in names if name)
+        made = f"the simulated user made a tool call{f' of {named}' if named else ''}; it has no tools"
+        return (Finding("tool_call", True, made),)
     if not answer.content.strip():
-        return (Finding("empty", True, "the simulated user said nothing"),)
+        thought = " but its thoughts; leave it more tokens, or turn its thinking off" if answer.reasoning else ""
+        return (Finding("empty", True, f"the simulated user said nothing{thought}"),)
     length = len(answer.content.strip())
     if length > MOST_CHARACTERS:
         told = f"the simulated user wrote {length} characters; {MOST_CHARACTERS} at most"
@@ -117,6 +127,10 @@ def findings_of(rollout: Rollout) -> list[tuple[int, Finding]]:
     """Everything found in the simulated user's turns of a rollout, with the turns' indices."""
     turns = [turn for turn in rollout.turns if turn.actor == "user"]
     found = [(turn.index, finding) for turn in turns for finding in check_answer(turn.request, turn.message)]
+    for turn in turns:
+        if turn.finish == "length" and turn.message.content.strip():
+            told = f"the simulated user was cut off in the middle: {clipped(turn.message.content[-60:])!r}"
+            found.append((turn.index, Finding("cut_off", False, told)))
     if (
         rollout.status == "truncated"
         and rollout.cause == "turns"
@@ -159,20 +173,33 @@ def _role(spoken: _Spoken) -> Iterator[Finding]:
     if "###TRANSFER###" in spoken.text:  # the announcement, read out to end the conversation as it should
         own = userwords.TRANSFER_SENTENCE.sub(" ", own)
     if said := userwords.ONLY_AGENTS_SAY.search(own):
-        yield _sure("role_flip", f"the simulated user speaks as the agent: {clipped(said.group())!r}")
+        reports = "your " in said.group().lower() and userwords.REPORTS.search(own[: said.start()]) is not None
+        speaks = "may be speaking" if reports else "speaks"
+        yield Finding("role_flip", not reports, f"the simulated user {speaks} as the agent: {clipped(said.group())!r}")
     elif said := userwords.AGENTS_OFTEN_SAY.search(own):
         yield _maybe("role_flip", f"the simulated user may be speaking as the agent: {clipped(said.group())!r}")
     told = {tuple(words(sentence)) for text in spoken.heard for sentence in sentences(text)}
     told -= {tuple(words(sentence)) for text in spoken.said for sentence in sentences(text)}  # the agent's own echo
-    for sentence in sentences(own):
-        again = tuple(words(sentence))
-        if (
-            len(again) >= ECHO_WORDS
-            and again in told
-            and {"you", "your"} & set(again)
-            and not userwords.COURTESY.search(sentence)
-        ):
-            yield _sure("role_flip", f"the simulated user says what the agent had said to it: {clipped(sentence)!r}")
+    echoes = [part for part in sentences(own) if _echoes(part, told)]
+    if echoes:
+        share = sum(len(words(part)) for part in echoes) / len(words(own))
+        echoed = f"the simulated user says what the agent had said to it: {clipped(echoes[0])!r}"
+        yield Finding("role_flip", share >= ECHO_SHARE, echoed)
+
+
+def _echoes(sentence: str, told: Collection[tuple[str, ...]]) -> bool:
+    again = tuple(words(sentence))
+    speaks_to_it = {"you", "your"} & set(again) and not userwords.COURTESY.search(sentence)
+    return bool(len(again) >= ECHO_WORDS and again in told and speaks_to_it)
+
+
+def _part(spoken: _Spoken) -> Iterator[Finding]:
+    if userwords.REFUSES_TO_PLAY.search(spoken.own):
+        yield _sure("refuses", f"the simulated user refuses to play: {clipped(spoken.text)!r}")
+    if said := userwords.OUT_OF_PART.search(spoken.own):
+        yield _sure(
+            "narrates", f"the simulated user tells of its part instead of playing it: {clipped(said.group())!r}"
+        )
 
 
 def _transcript(spoken: _Spoken) -> Iterator[Finding]:
@@ -203,25 +230,44 @@ def _stop_words(spoken: _Spoken) -> Iterator[Finding]:
         yield _maybe("stop_word", f"the simulated user ended the conversation in {len(held)} ways: {' '.join(held)}")
     if held and "?" in spoken.own:
         yield _maybe("stop_word", f"the simulated user asks and leaves at once: {clipped(spoken.text)!r}")
+    if "###STOP###" in held and _agrees_to_a_question(spoken):
+        yield _maybe("stop_word", f"the simulated user agrees and leaves before it is done: {clipped(spoken.text)!r}")
     if "###TRANSFER###" in held and not any("transfer" in text.lower() for text in spoken.heard):
         yield _maybe("stop_word", "the simulated user says it was transferred; the agent never spoke of that")
     if not held and userwords.BROKEN_STOP.search(spoken.text):
         yield _maybe("stop_word", f"the simulated user misspelt a stop word: {clipped(spoken.text[-60:])!r}")
 
 
+def _agrees_to_a_question(spoken: _Spoken) -> bool:
+    agrees = userwords.AGREES.search(spoken.own) and "?" in "".join(spoken.heard[-1:])
+    return bool(agrees) and not any(ends.search(spoken.own) for ends in (userwords.FAREWELL, userwords.THANKS))
+
+
 def _endless(spoken: _Spoken) -> Iterator[Finding]:
-    if not ending_of(spoken.text) and _num_farewells([*spoken.said, spoken.text]) >= MOST_FAREWELLS:
+    said = [*spoken.said, spoken.text]
+    if ending_of(spoken.text):
+        return
+    if _num_farewells(said) >= MOST_FAREWELLS:
         yield _sure("never_stops", f"the simulated user said goodbye {MOST_FAREWELLS} times and did not stop")
+    elif _num_in_a_row(said, lambda text: bool(_says_farewell(text) or _only_thanks(text))) >= MOST_THANKS:
+        yield _sure("never_stops", f"the simulated user gave thanks {MOST_THANKS} times in a row and did not stop")
 
 
 def _num_farewells(said: Sequence[str]) -> int:
-    """How many of the last messages, without a gap, are farewells that ask for nothing."""
-    count = 0
-    for text in reversed(said):
-        if not userwords.FAREWELL.search(text) or "?" in text or len(words(text)) > 30:
-            break
-        count += 1
-    return count
+    return _num_in_a_row(said, _says_farewell)
+
+
+def _num_in_a_row(said: Sequence[str], such: Callable[[str], bool]) -> int:
+    """How many of the last messages are such, without a gap."""
+    return next((count for count, text in enumerate(reversed(said)) if not such(text)), len(said))
+
+
+def _says_farewell(text: str) -> bool:
+    return bool(userwords.FAREWELL.search(text)) and "?" not in text and len(words(text)) <= 30
+
+
+def _only_thanks(text: str) -> bool:
+    return bool(userwords.THANKS.search(text)) and "?" not in text and len(words(text)) <= 10
 
 
 def _repetition(spoken: _Spoken) -> Iterator[Finding]:
@@ -232,8 +278,12 @@ def _repetition(spoken: _Spoken) -> Iterator[Finding]:
         new_words = place > 0 and heard[place - 1 : place] != heard[place : place + 1]
         parrots = heard[place : place + 1] == [text] or (new_words and said[place - 1] == text)
         in_a_row = in_a_row + 1 if parrots else 0
+    # Four proposals or questions in a row get "Yes, please proceed." or "I don't know." from a person too.
+    brief = userwords.AGREES.search(spoken.text) or len(words(spoken.text)) < LEAST_STATEMENT
+    answers = brief and heard[-1:] != [spoken.text] and in_a_row < 2 * MOST_REPEATS
     if in_a_row >= MOST_REPEATS:
-        yield _sure("repeats", f"the simulated user only repeats what was said: {clipped(spoken.text, 80)!r}")
+        told = f"the simulated user only repeats what was said: {clipped(spoken.text, 80)!r}"
+        yield Finding("repeats", not answers, told)
     elif len(words(spoken.text)) >= SCENARIO_WORDS and spoken.text in spoken.said:
         yield _maybe("repeats", f"the simulated user says this again, word for word: {clipped(spoken.text)!r}")
     parts = Counter(tuple(words(part)) for part in sentences(spoken.text) if len(words(part)) > 1)
@@ -268,6 +318,8 @@ def _identity(spoken: _Spoken) -> Iterator[Finding]:
         told = f"the simulated user gives a reservation that nobody told it of: {code}"
         # Six capitals may be a word said loudly.
         yield Finding("identity", any(letter.isdigit() for letter in code), told)
+    if left := userwords.PLACEHOLDER.search(spoken.own):
+        yield _sure("identity", f"the simulated user left a placeholder in: {clipped(left.group())!r}")
     for first, last in userwords.MY_NAME.findall(spoken.text):
         missing = sum(squeezed(name) not in spoken.known for name in (first, last))
         if missing:
@@ -279,6 +331,7 @@ def _identity(spoken: _Spoken) -> Iterator[Finding]:
 _CHECKS: tuple[Callable[[_Spoken], Iterator[Finding]], ...] = (
     _calls_as_text,
     _role,
+    _part,
     _transcript,
     _stop_words,
     _endless,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +28,7 @@ from banty.records import (
 from banty.rollout import Cast, Store, collect, plan_groups
 
 SHARD_SIZE = 64
+LONGEST_UNWRITTEN_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,9 +153,10 @@ async def evaluate(
 ) -> list[Rollout]:
     """The root rollouts of all episodes of `plan`, in the plan's order.
 
-    With a `store`, finished episodes are written in shards as they end, whatever happens later, and those the store
-    already holds are not run again, unless they errored: an infrastructure failure gets another try. `finished` is what
-    `latest_roots` of the store gave, for a caller that has read it.
+    With a `store`, finished episodes are written in shards as they end, whatever happens later: full ones, and where
+    episodes take long, every half a minute what has ended by then. Those the store already holds are not run again,
+    unless they errored: an infrastructure failure gets another try. `finished` is what `latest_roots` of the store
+    gave, for a caller that has read it.
     """
     plan.check(taskset)
     specs = plan_groups(plan.tasks(taskset), plan.num_trials, plan.seed)
@@ -161,15 +164,19 @@ async def evaluate(
     left = [spec for spec in specs if not _is_done(known.get(spec.rollout_id))]
     shard: list[Rollout] = []
 
+    written_at = time.monotonic()
+
     def flush() -> None:
+        nonlocal written_at
         if shard and store is not None:
             store.write(_next_shard(store), shard)
         shard.clear()
+        written_at = time.monotonic()
 
     def record(tree: tuple[Rollout, ...]) -> None:
         known[tree[0].rollout_id] = tree[0]
         shard.extend(tree)
-        if len(shard) >= SHARD_SIZE:
+        if len(shard) >= SHARD_SIZE or time.monotonic() - written_at >= LONGEST_UNWRITTEN_S:
             flush()
         if on_finished is not None:
             on_finished(tree[0])

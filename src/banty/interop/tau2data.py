@@ -37,8 +37,8 @@ def load_tau2(data: str | Path, **options: Any) -> Tau2Data:
     """Database, policy, tasks and splits of a checkout of tau2-bench, its data folder, or a `db.json`.
 
     `options` are those of `airline/tau2`: `tasks` (a file of tau2-bench, its verified fork or v1), `policy`, `grade`,
-    `customer`, `failing_gold`. Raises InputError for another domain's folder, a damaged file, and tasks whose golden
-    writes fail on this database.
+    `instructions`, `customer`, `failing_gold`. Raises InputError for another domain's folder, a damaged file, and tasks
+    whose golden writes fail on this database.
     """
     taskset = PublishedTasks(data=data, **options)
     return Tau2Data(taskset, {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in taskset.files})

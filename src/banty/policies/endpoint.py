@@ -8,7 +8,7 @@ import logging
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 import httpx
 
@@ -25,6 +25,7 @@ _NOT_EXTRA = ("model", "messages", "tools", "n", "stream")
 _OUTGROWN = re.compile(r"maximum context|context[ _](length|window)|prompt is too long|too many (input )?tokens", re.I)
 _MOST_LOST = 2
 _MOST_SERVED = 10
+_MOST_COUNTED = 2**31
 _log = logging.getLogger(__name__)
 
 
@@ -144,8 +145,10 @@ class ChatEndpoint:
 
     def _completion(self, answer: Mapping[str, Any], request: SampleRequest) -> Completion:
         base = self._service.base
-        if isinstance(served := answer.get("model"), str) and len(self.served) < _MOST_SERVED:
-            self.served.add(self._service.public(served))
+        named = answer.get("model")
+        served = self._service.public(named) if isinstance(named, str) else ""
+        if served and len(self.served) < _MOST_SERVED:
+            self.served.add(served)
         choices = answer.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
             raise LostAnswer(f"{base} answered without choices: {self._service.public(json.dumps(answer))}")
@@ -173,16 +176,20 @@ class ChatEndpoint:
             prompt_tokens=prompt,
             sampled_tokens=sampled,
             cost_usd=(prompt * self._prices[0] + sampled * self._prices[1]) / 1e6,
+            served=served,
         )
 
     def _usage(self, usage: Any) -> tuple[int, int]:
         """Prompt and sampled tokens, 0 where the server does not say."""
         found = usage if isinstance(usage, dict) else {}
         counts = [found.get(name) for name in ("prompt_tokens", "completion_tokens")]
-        prompt, sampled = (count if isinstance(count, int) else 0 for count in counts)
-        if not all(isinstance(count, int) for count in counts) and not self._missed_usage:
+        prompt, sampled = (count if _is_count(count) else 0 for count in counts)
+        if not all(map(_is_count, counts)) and not self._missed_usage:
             self._missed_usage = True
-            _log.warning("%s reports no usage; its tokens and cost count as 0, and caps on them do not hold", self.name)
+            _log.warning(
+                "%s reports no usage that can be read; its tokens and cost count as 0, and caps on them do not hold",
+                self.name,
+            )
         return prompt, sampled
 
     def _only_model(self) -> str:
@@ -218,6 +225,10 @@ def _params(params: SamplingParams) -> dict[str, JSON]:
     if params.min_p:
         body["min_p"] = params.min_p
     return body
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_COUNTED
 
 
 def _one_of(name: str, value: str, choices: Any) -> None:

@@ -21,6 +21,7 @@ from banty.records import JSON
 _FIRST_DELAY_S = 0.5
 _LONGEST_DELAY_S = 30.0
 _LONGEST_ASKED_S = 60.0
+_ASK_LESS = "ask for less at once (--concurrency)"
 _CONNECT_S = 10.0
 _MOST_BYTES = 16 * 1024 * 1024
 _MOST_WORDS = 200
@@ -67,8 +68,8 @@ class JsonService:
         """The object the server answers. Raises PolicyFault, in one sentence, once trying again does not help.
 
         408, 409, 429, 5xx and broken connections are tried again after doubling delays, or after as long as the server
-        asks for. A request that was sent and not answered in time is tried `timeout_tries` times in all, once unless
-        said otherwise: the server may still be at work on it.
+        asks for, a minute in all. A request that was sent and not answered in time is tried `timeout_tries` times in
+        all, once unless said otherwise: the server may still be at work on it.
         """
         connection = self._connection()
         if session:
@@ -95,18 +96,20 @@ class JsonService:
             await connection.client.aclose()
 
     def public(self, text: str) -> str:
-        """Text of the server's on one line, shortened, and without the key in case it quotes that."""
+        """Text of the server's that files can hold, on one line, shortened, without the key in case it quotes that."""
         key = self._key()
+        text = in_pairs(text)
         text = " ".join((text.replace(key, "***") if key else text).split())
         return text if len(text) <= _MOST_WORDS else f"{text[:_MOST_WORDS]}…"
 
     async def _tried(
         self, client: httpx.AsyncClient, method: str, url: str, body: Mapping[str, JSON] | None, retries: int
     ) -> dict[str, Any]:
-        trouble, delay_s, timeouts = "", 0.0, 0
+        trouble, delay_s, waited_s, timeouts = "", 0.0, 0.0, 0
         for attempt in range(retries + 1):
             if attempt:
                 await asyncio.sleep(delay_s)
+                waited_s += delay_s
             delay_s = min(_FIRST_DELAY_S * 2**attempt, _LONGEST_DELAY_S)
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -117,7 +120,7 @@ class JsonService:
                 if timeouts < self._timeout_tries:
                     continue
                 times = f", {timeouts} times" if timeouts > 1 else ""
-                raise PolicyFault(f"{url} gave {trouble}{times}; raise timeout_s") from None
+                raise PolicyFault(f"{url} gave {trouble}{times}; {_ASK_LESS}, or raise timeout_s") from None
             except (httpx.TransportError, httpx.DecodingError) as error:
                 trouble = self.public(f"{type(error).__name__}: {error}".rstrip(": "))
                 continue
@@ -125,10 +128,12 @@ class JsonService:
                 return self._accepted(reply, url)
             trouble = f"status {reply.status}: {self.public(reply.words)}"
             delay_s = delay_s if reply.asked_s is None else reply.asked_s
-            if delay_s > _LONGEST_ASKED_S:
-                raise PolicyFault(f"{url} asks to wait {delay_s:.0f} s ({trouble}); try later, or ask for less at once")
+            if reply.asked_s is not None and waited_s + delay_s > _LONGEST_ASKED_S:
+                after = f" after {waited_s:.0f} s" if waited_s else ""
+                raise PolicyFault(f"{url} asks to wait {delay_s:.0f} s{after} ({trouble}); try later, or {_ASK_LESS}")
         times = f"{retries + 1} times" if retries else "once"
-        raise PolicyFault(f"{url} failed {times}, last with {trouble}. Is the server up?")
+        mend = f"Try later, or {_ASK_LESS}" if trouble.startswith("status 429") else "Is the server up?"
+        raise PolicyFault(f"{url} failed {times}, last with {trouble}. {mend}")
 
     async def _exchange(
         self, client: httpx.AsyncClient, method: str, url: str, body: Mapping[str, JSON] | None
@@ -220,6 +225,11 @@ class _Reply(NamedTuple):
             status = code if isinstance(code, int) and 400 <= code < 600 else 502
         message = (error.get("message") or error) if isinstance(error, dict) else error
         return cls(status, data, is_json, str(message or text) or "no text", _asked_delay(retry_after))
+
+
+def in_pairs(text: str) -> str:
+    """Halves of surrogate pairs, which JSON can say and no file can hold, replaced by the replacement character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _asked_delay(retry_after: str) -> float | None:

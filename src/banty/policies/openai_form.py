@@ -18,6 +18,7 @@ from banty.chat.stream import THINK_CLOSE, THINK_OPEN
 from banty.chat.strict_json import JsonProblem, Member, read_object, skip_space
 from banty.chat.toolbox import Given, Toolbox
 from banty.chat.wording import clipped, show
+from banty.policies.json_http import in_pairs
 from banty.records import JSON, CallFault, Message, ToolCall, ToolSchema
 
 NO_ANSWER = "(no answer)"
@@ -185,10 +186,10 @@ def _read_call(raw: Any, order: int, toolbox: Toolbox, *, may_be_cut: bool) -> T
     function = raw.get("function") if isinstance(raw, Mapping) else None
     name = _text(function.get("name")) if isinstance(function, Mapping) else ""
     if not isinstance(function, Mapping) or not name:
-        whole = _clean(json.dumps(raw, ensure_ascii=False))
+        whole = in_pairs(json.dumps(raw, ensure_ascii=False))
         return CallFault("malformed", f"Tool call names no tool: {clipped(whole, 80)}. Not executed.", order, 0, whole)
     given = function.get("arguments")
-    text = _clean(given if isinstance(given, str) else "" if given is None else json.dumps(given, ensure_ascii=False))
+    text = in_pairs(given if isinstance(given, str) else "" if given is None else json.dumps(given, ensure_ascii=False))
     if not text.strip() and not may_be_cut:
         text = "{}"
     head = f'\n{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": '
@@ -212,7 +213,7 @@ def _read_call(raw: Any, order: int, toolbox: Toolbox, *, may_be_cut: bool) -> T
     if isinstance(found, CallFault):
         return found
     call_id = raw.get("id")
-    return ToolCall(found.name, found.arguments, _clean(call_id) if isinstance(call_id, str) else "")
+    return ToolCall(found.name, found.arguments, in_pairs(call_id) if isinstance(call_id, str) else "")
 
 
 def _members(text: str) -> list[Member]:
@@ -229,15 +230,10 @@ def _members(text: str) -> list[Member]:
 def _text(value: Any) -> str:
     """Text given as a string, or as a list of parts."""
     if isinstance(value, str):
-        return _clean(value)
+        return in_pairs(value)
     if isinstance(value, list):
         return "".join(_text(part.get("text")) if isinstance(part, Mapping) else _text(part) for part in value)
     return ""
-
-
-def _clean(text: str) -> str:
-    """Halves of surrogate pairs, which JSON can say and no file can hold, replaced by the replacement character."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _raw(fault: CallFault) -> str:

@@ -40,6 +40,10 @@ class TokenPolicy:
         """The same model, engine and template under another name, such as one that an evaluation shows."""
         return TokenPolicy(self.engine, self.renderer, name=name, max_tokens=self.max_tokens)
 
+    def capped(self, max_tokens: int) -> TokenPolicy:
+        """The same model, engine and template under another cap."""
+        return TokenPolicy(self.engine, self.renderer, name=self.name, max_tokens=max_tokens)
+
     def load(self, weights: Published) -> None:
         """Sample from these weights from the next turn on."""
         if weights.model is not self.engine.model:

@@ -79,6 +79,7 @@ class Completion:
     """What a policy answered. `segment` is None for a policy that has no token ids to show, such as an endpoint.
 
     `features` are the hidden states each sampled token was drawn from, [layers asked for, sampled tokens, hidden].
+    `served` is the name under which a server said it answered; empty for a policy that has but its own.
     """
 
     message: Message
@@ -89,6 +90,7 @@ class Completion:
     sampled_tokens: int = 0
     cost_usd: float = 0.0
     features: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    served: str = ""
 
 
 @runtime_checkable

@@ -445,7 +445,7 @@ def _turn(
         trainable=trainable,
         request=request,
         segment=completion.segment,
-        policy=policy.name,
+        policy=f"{policy.name}, served {completion.served}" if completion.served else policy.name,
         version=completion.version,
         finish=completion.finish,
         prompt_tokens=completion.prompt_tokens,

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 from tests.envs.airline.players import DONE, READ, SHALL_I, drawn, expert, handmade, one, play, request
 
+from banty.envs.airline.customers import GREETING
 from banty.envs.airline.data import AirlineWorld
-from banty.envs.airline.env import GREETING, MINI_TOOLS, preset
+from banty.envs.airline.env import MINI_TOOLS, preset
 from banty.envs.airline.tasks import GeneratedTasks
 from banty.envs.airline.tools import AirlineTools
 from banty.envs.airline.trips import compact, offers_of, profile_of, read_offers, read_profile, read_trip, trip_of

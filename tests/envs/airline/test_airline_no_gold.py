@@ -209,7 +209,7 @@ def test_planted_gold_of_a_published_task_is_never_seen(tmp_path: Path, grade: G
         assert not PLANTED.search(seen(rollout)), PLANTED.search(seen(rollout))
         assert not PLANTED.search(stored([rollout], tmp_path / policy.name))
         shown += [message.to_json() for turn in rollout.turns for message in turn.request]
-        assert rollout.opening[0] == Message("system", "Be kind.")
+        assert rollout.opening[0].content.endswith("<policy>\nBe kind.\n</policy>")
     assert any("You want to cancel RES001." in message["content"] for message in shown)
     assert not PLANTED.search(json.dumps(dict(taskset.provenance)))
 

@@ -102,7 +102,7 @@ def test_results_name_database_policy_and_tasks_by_hash(folder: Path) -> None:
     (folder / "mine.md").write_text("Always refuse.\n")
     named = PublishedTasks(data=folder, policy=folder / "mine.md").provenance
     assert named["tasks_sha256"] == hashlib.sha256((folder / "tasks.json").read_bytes()).hexdigest()
-    assert named["policy_sha256"] == hashlib.sha256(b"Always refuse.").hexdigest()
+    assert named["policy_sha256"] == hashlib.sha256(b"Always refuse.\n").hexdigest(), "that of the file"
     assert str(named["world"]).endswith(hashlib.sha256((folder / "db.json").read_bytes()).hexdigest()[:16])
     with pytest.raises(InputError, match="is no file"):
         PublishedTasks(data=folder, policy=folder / "none.md")

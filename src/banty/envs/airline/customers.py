@@ -16,6 +16,9 @@ from banty.envs.usercheck import Ending, check_answer, ending_of
 from banty.errors import SimulatorFault
 from banty.records import Host, Message
 
+GREETING = "Hi! How can I help you today?"
+"""What the agent is taken to have said first; the customer's opening answers it."""
+
 
 class CustomerReply(NamedTuple):
     text: str
@@ -234,15 +237,15 @@ class ModelCustomer:
     """A customer played by whatever policy the run placed in the role `user`.
 
     The policy sees the guidelines and its scenario, the conversation with sides swapped, and none of the agent's tool
-    calls. What it does wrong for sure (`envs.usercheck`) is the simulator's fault, never the agent's.
+    calls, in the benchmark's own layout: blanks at the ends of both texts stay. What it does wrong for sure
+    (`envs.usercheck`) is the simulator's fault, never the agent's.
     """
 
     def __init__(self, guidelines: str, scenario: str) -> None:
-        system = f"{guidelines.strip()}\n\n<scenario>\n{scenario.strip()}\n</scenario>"
-        self._messages = [Message("system", system)]
+        self._messages = [Message("system", f"{guidelines}\n\n<scenario>\n{scenario}\n</scenario>")]
 
     async def open(self, host: Host) -> str:
-        return (await self.reply("Hi! How can I help you today?", False, host)).text
+        return (await self.reply(GREETING, False, host)).text
 
     async def reply(self, text: str, transferred: bool, host: Host) -> CustomerReply:
         self._messages.append(Message("user", text))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from banty.envs.airline.customers import Customer
+from banty.envs.airline.customers import GREETING, Customer
 from banty.envs.airline.data import AirlineWorld
 from banty.envs.airline.rubric import Conversation, Gold, Grade, score
 from banty.envs.airline.tools import AirlineTools
@@ -27,7 +27,6 @@ from banty.records import (
 )
 
 AGENT_STOP = "###STOP###"
-GREETING = "Hi! How can I help you today?"
 
 MINI_TOOLS: dict[str, str] = {
     "get_user_details": "member level, reservations, payment",
@@ -43,13 +42,23 @@ MINI_TOOLS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Preset:
-    """What an agent is shown: the policy, which tools, how results read, and whether a transfer ends the episode."""
+    """What an agent is shown: the policy, which tools, how results read, and whether a transfer ends the episode.
+
+    With `instructions` the system message is the benchmark's frame around both texts, without them the policy alone.
+    """
 
     policy: str
     greeting: bool
     tools: dict[str, str] | None
     compact: bool
     transfer_ends: bool
+    instructions: str = ""
+
+    @property
+    def system(self) -> str:
+        if not self.instructions:
+            return self.policy
+        return f"<instructions>\n{self.instructions}\n</instructions>\n<policy>\n{self.policy}\n</policy>"
 
 
 @cache
@@ -75,7 +84,7 @@ class AirlineDesk(AirlineTools):
     async def start(self, host: Host) -> Opening:
         first = await self._customer.open(host)
         self._talk.customer_text = first
-        messages = [Message("system", self._shown.policy)]
+        messages = [Message("system", self._shown.system)]
         if self._shown.greeting:
             messages.append(Message("assistant", GREETING))
             self._talk.agent_texts.append(GREETING)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +16,10 @@ from banty.envs.airline.baselines import airline_baselines, golden_of_task
 from banty.envs.airline.content import customers_in, tables_of, told_text
 from banty.envs.airline.customers import Customer, ModelCustomer, SilentCustomer
 from banty.envs.airline.data import AirlineWorld, airline_folder, benchmark_data, load_world
-from banty.envs.airline.env import AirlineDesk, Preset, preset
+from banty.envs.airline.env import AirlineDesk, preset
 from banty.envs.airline.grade_tau2 import check_basis, failing_gold
 from banty.envs.airline.guidelines import OWN, guidelines_in, read_guidelines
+from banty.envs.airline.instructions import instructions_beside, read_instructions
 from banty.envs.airline.reciting import RecitingCustomer
 from banty.envs.airline.rubric import Gold, Grade
 from banty.envs.airline.tasks import AirlineTasks, CustomerKind
@@ -27,6 +30,7 @@ from banty.errors import InputError
 from banty.records import JSON, Baselines, Env, Task, TaskContent, ToolCall
 
 FailingGold = Literal["refuse", "drop", "keep"]
+_PARTS = ("reason_for_call", "known_info", "unknown_info", "task_instructions")
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class PublishedTasks(AirlineTasks):
 
     `customer="model"` needs a policy in the role `user`, `scripted` reads the instructions out by rule, without any
     model, and `silent` serves baselines that do not talk. A model that plays the customer gets `guidelines` (a file),
-    else the folder's own, else ours. The agent is shown the folder's own policy text, or that in the file `policy`.
+    else the folder's own, else ours. The agent is shown the folder's own policy text, or that in the file `policy`, and
+    before it `instructions` (a file), else those of the checkout the folder lies in, else ours.
 
     `data` is a checkout of tau2-bench, its data folder, or a `db.json`, and what TAU2_DATA_DIR names if not given;
     `tasks` a task file of tau2-bench, of its verified fork or of tau-bench v1. Tasks whose golden writes fail have no
@@ -64,6 +69,7 @@ class PublishedTasks(AirlineTasks):
         customer: CustomerKind = "model",
         failing_gold: FailingGold = "refuse",
         guidelines: str | Path | None = None,
+        instructions: str | Path | None = None,
     ) -> None:
         super().__init__(grade, customer, guidelines)
         self._failing_gold: FailingGold = one_of("failing_gold", failing_gold, FailingGold)
@@ -79,8 +85,9 @@ class PublishedTasks(AirlineTasks):
         self.splits = {split: len(ids) for split, ids in self._tasks.splits.items()}
         self._policy_file = _policy_file(self._folder, policy)
         shown = preset("full")
-        text = shown.policy if self._policy_file is None else self._policy_file.read_text(encoding="utf-8").strip()
-        self._shown = Preset(text, shown.greeting, shown.tools, shown.compact, shown.transfer_ends)
+        text = shown.policy if self._policy_file is None else self._policy_file.read_text(encoding="utf-8")
+        self._told = read_instructions(instructions) if instructions else instructions_beside(self._folder)
+        self._shown = dataclasses.replace(shown, policy=text, instructions=self._told.text)
         found = guidelines_in(self._folder)
         self._guidelines = self._guidelines if guidelines else read_guidelines(found) if found else OWN
 
@@ -116,6 +123,8 @@ class PublishedTasks(AirlineTasks):
             "tasks_sha256": self._tasks.sha256,
             "tasks_version": self._tasks.version,
             "policy_sha256": hashlib.sha256(self._shown.policy.encode()).hexdigest(),
+            "instructions": self._told.name,
+            "instructions_sha256": self._told.sha256,
             **left_out,
         }
 
@@ -197,12 +206,18 @@ def _policy_file(folder: Path, given: str | Path | None) -> Path | None:
 
 
 def _scenario(task: Tau2Task) -> str:
-    """The instructions as the benchmark lays them out for its simulated user (specs/tau.md section 7)."""
-    if isinstance(task.instructions, str):
-        return task.instructions
-    lines = []
-    for key in ("domain", "reason_for_call", "known_info", "unknown_info", "task_instructions"):
-        if value := task.instructions.get(key):
-            indented = str(value).replace("\n", "\n\t")
-            lines.append(f"{key.replace('_', ' ').capitalize()}:\n\t{indented}")
-    return "\n".join(lines)
+    """What the benchmark tells its simulated user of a task, in its own layout."""
+    persona = task.raw["user_scenario"].get("persona")
+    told = task.instructions if isinstance(task.instructions, str) else _laid_out(task.instructions)
+    return "\n".join([*([] if persona is None else [_under("Persona", persona)]), _under("Instructions", told)])
+
+
+def _laid_out(instructions: Mapping[str, JSON]) -> str:
+    """Instructions in parts: the domain on a line of its own, then each part that there is, also an empty one."""
+    parts = [(key, instructions.get(key)) for key in _PARTS]
+    told = [_under(key.replace("_", " ").capitalize(), value) for key, value in parts if value is not None]
+    return "\n".join([f"Domain: {instructions.get('domain', 'airline')}", *told])
+
+
+def _under(heading: str, text: JSON) -> str:
+    return f"{heading}:\n" + textwrap.indent(str(text), "\t")
