@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from tests.cli.test_cli_models import banty, did
 from tests.interop import logs
 
@@ -33,6 +34,20 @@ def test_a_log_of_tau2_bench_is_diagnosed_with_its_own_golden_calls(tmp_path: Pa
     found = json.loads(did("diagnose", str(tmp_path / "theirs"), "--json"))
     assert found["num_scored"] == 2
     assert found["env"] == ["tau2/airline"]
+
+
+def test_an_environment_of_ones_own_is_found_again_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = f"{Path('examples/library_desk.py').resolve()}:CoachedLibraryTasks"
+    folder = str(tmp_path / "own")
+    did("eval", "habits", "--env", env, "--allow-code", *SMALL[2:], "--out", folder)
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(did("diagnose", folder, "--allow-code", "--json"))["num_without_reference"] == 0
+    assert "replayed" in did("inspect", folder, "--replay", "--allow-code")
+    said = banty("diagnose", folder)
+    assert said.status == 2
+    assert "add --allow-code to run it" in said.err
 
 
 def test_what_holds_no_rollouts_is_refused(tmp_path: Path) -> None:

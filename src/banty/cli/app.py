@@ -291,6 +291,7 @@ def evaluate(
         resume=resume,
         baselines=baselines,
         options=only.desk.options,
+        source=only.desk.source,
         quiet=as_json,
         user=only.user,
     )

@@ -49,10 +49,10 @@ def options_of(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def with_whole_paths(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with the paths in `data`, `guidelines`, `tasks`, `policy` and `instructions` made absolute: a stored run
-    finds them from any folder."""
+    """Options with the paths in `data`, `guidelines`, `tasks`, `policy`, `instructions` and `tools` made absolute: a
+    stored run finds them from any folder."""
     whole = dict(options)
-    for key in ("data", "guidelines", "tasks", "policy", "instructions"):
+    for key in ("data", "guidelines", "tasks", "policy", "instructions", "tools"):
         path = Path(whole[key]).expanduser() if isinstance(whole.get(key), str) else None
         if path is not None and (key in ("data", "guidelines") or path.is_file()):
             whole[key] = str(path.resolve())

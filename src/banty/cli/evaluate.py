@@ -38,6 +38,7 @@ def run_eval(
     resume: bool,
     baselines: bool,
     options: Mapping[str, Any],
+    source: str = "",
     kept: str = "",
     quiet: bool = False,
     title: str = "",
@@ -49,7 +50,7 @@ def run_eval(
     Raises InputError for a folder that is taken, and NothingScored, with the card written, where no episode was scored.
     """
     identity = identity_of(plan, taskset, chosen, cast, user)
-    claim(folder, recipe_of(identity, options), resume)
+    claim(folder, recipe_of(identity, options, source), resume)
     engine = chosen.engine or (user.engine if user else {})
     if engine:
         write_json(folder / ENGINE_FILE, engine)
@@ -147,9 +148,9 @@ def identity_of(
     )
 
 
-def recipe_of(identity: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """What an evaluation's folder says it holds."""
-    return {"kind": "eval", "options": dict(options), **identity}
+def recipe_of(identity: Mapping[str, Any], options: Mapping[str, Any], source: str = "") -> dict[str, Any]:
+    """What an evaluation's folder says it holds; `source` is the file of a user's own environment."""
+    return {"kind": "eval", "options": dict(options), **({"source": source} if source else {}), **identity}
 
 
 def claim(folder: Path, wanted: Mapping[str, Any], resume: bool) -> None:

@@ -80,6 +80,7 @@ def run_several(
                 resume=resume and folder.exists(),
                 baselines=baselines,
                 options=seat.desk.options,
+                source=seat.desk.source,
                 quiet=quiet,
                 title=f"{seat.desk.taskset.env}, user {seat.user.name}",
                 user=seat.user,
@@ -102,7 +103,7 @@ def _claim(out: Path, seats: Sequence[Seat], chosen: Chosen, resume: bool) -> No
         for seat in seats:
             if (out / seat.folder).exists():
                 identity = identity_of(seat.plan, seat.desk.taskset, chosen, seat.cast, seat.user)
-                claim(out / seat.folder, recipe_of(identity, seat.desk.options), resume)
+                claim(out / seat.folder, recipe_of(identity, seat.desk.options, seat.desk.source), resume)
         return
     if resume:
         raise InputError(f"{out} holds no evaluation under several users: it has no {USERS_FILE}")

@@ -25,7 +25,7 @@ from banty.cli.local import (
 from banty.cli.progress import Meter
 from banty.cli.rewards import rewards_of, with_kept_file, with_whole_file
 from banty.cli.running import Interrupted, run_async
-from banty.envs.registry import make_taskset
+from banty.envs.registry import make_taskset, source_of
 from banty.errors import InputError, StoreError
 from banty.evals import Card, CardComparison, EvalPlan, compare_cards, read_card
 from banty.learn.habits import HabitLearner
@@ -426,6 +426,7 @@ def _evaluate_on(
         resume=(folder / "manifest.json").exists(),
         baselines=baselines,
         options={**recipe.env.options, **recipe.eval.also.get(name, {})},
+        source=source_of(recipe.env.name),
         kept=_kept(run),
         quiet=quiet,
         title=f"{when}, {name}" if name else when,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from banty.cli.choices import Chosen, endpoint_of, is_model, options_of
-from banty.envs.registry import make_taskset
+from banty.envs.registry import make_taskset, source_of
 from banty.errors import InputError
 from banty.models.packaged import PACKAGED, place_of
 from banty.policies.endpoint import ChatEndpoint
@@ -56,10 +56,11 @@ class User(NamedTuple):
 
 
 class Desk(NamedTuple):
-    """A taskset, and the options that make it again."""
+    """A taskset, and the options that make it again; `source` is the file it is in, if it is a user's own."""
 
     taskset: Taskset
     options: Mapping[str, Any]
+    source: str = ""
 
 
 def desks_for(
@@ -79,7 +80,7 @@ def desk_for(env: str, pairs: Sequence[str], allow_code: bool, spec: str = "", g
     """
     options = options_of(pairs)
     if not spec:
-        return Desk(make_taskset(env, options, allow_code), options)
+        return Desk(make_taskset(env, options, allow_code), options, source_of(env))
     wanted = SCRIPTED if spec == SCRIPTED else "model"
     if options.get("customer", wanted) != wanted:
         raise InputError(f"--user {spec} is customer={wanted}, and --option says customer={options['customer']}")
@@ -89,10 +90,10 @@ def desk_for(env: str, pairs: Sequence[str], allow_code: bool, spec: str = "", g
     if guidelines:
         more["guidelines"] = str(Path(guidelines).expanduser().resolve())
     if not more:
-        return Desk(taskset, options)
+        return Desk(taskset, options, source_of(env))
     whole = {**options, **more}
     try:
-        return Desk(make_taskset(env, whole, allow_code), whole)
+        return Desk(make_taskset(env, whole, allow_code), whole, source_of(env))
     except InputError as error:
         if not isinstance(error.__cause__, TypeError):
             raise

@@ -77,9 +77,15 @@ def make_taskset(name: str, options: Mapping[str, Any] | None = None, allow_code
     raise InputError(f"no environment {name!r}; there are {known}. Your own: file.py:NAME with --allow-code")
 
 
+def source_of(name: str) -> str:
+    """`file.py:NAME` with its whole path, so that it is found from any folder; empty for another kind of name."""
+    place = _file_and_attribute(name)
+    return f"{Path(place[0]).resolve()}:{place[1]}" if place else ""
+
+
 def taskset_of_recipe(folder: Path, recipe: Mapping[str, Any], allow_code: bool) -> Taskset:
     """The taskset that a run's or an evaluation's recipe names. Raises InputError where it names none that is known."""
-    env: Any = recipe.get("env")
+    env: Any = recipe.get("source") or recipe.get("env")
     options: Any = recipe.get("options", {})
     if isinstance(env, dict):  # a training run names its environment in a block of its own
         env, options = env.get("name"), env.get("options", {})

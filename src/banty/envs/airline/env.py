@@ -42,14 +42,15 @@ MINI_TOOLS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Preset:
-    """What an agent is shown: the policy, which tools, how results read, and whether a transfer ends the episode.
+    """What an agent is shown: the policy, which tools (None for all, in our words), how results read, and whether a
+    transfer ends the episode.
 
     With `instructions` the system message is the benchmark's frame around both texts, without them the policy alone.
     """
 
     policy: str
     greeting: bool
-    tools: dict[str, str] | None
+    tools: tuple[ToolSchema, ...] | None
     compact: bool
     transfer_ends: bool
     instructions: str = ""
@@ -66,7 +67,7 @@ def preset(name: str) -> Preset:
     """`mini` (small prompt, compact results) or `full` (all tools, full results)."""
     text = resources.files("banty.envs.airline").joinpath(f"policy_{name}.md").read_text().strip()
     if name == "mini":
-        return Preset(text, greeting=False, tools=MINI_TOOLS, compact=True, transfer_ends=True)
+        return Preset(text, greeting=False, tools=_mini_schemas(), compact=True, transfer_ends=True)
     return Preset(text, greeting=True, tools=None, compact=False, transfer_ends=False)
 
 
@@ -91,10 +92,10 @@ class AirlineDesk(AirlineTools):
         return self.opening(*messages, Message("user", first))
 
     def offered(self) -> tuple[ToolSchema, ...]:
-        return super().offered() if self._shown.tools is None else _mini_schemas()
+        return super().offered() if self._shown.tools is None else self._shown.tools
 
     def accepts(self, name: str) -> bool:
-        return name in self.tools and (self._shown.tools is None or name in self._shown.tools)
+        return name in self.tools if self._shown.tools is None else super().accepts(name)
 
     def view(self, name: str, result: JSON) -> str:
         text = super().view(name, result)

@@ -24,10 +24,12 @@ from banty.envs.airline.reciting import RecitingCustomer
 from banty.envs.airline.rubric import Gold, Grade
 from banty.envs.airline.tasks import AirlineTasks, CustomerKind
 from banty.envs.airline.tau2tasks import SPLITS_FILE, Tau2Task, Tau2Tasks, load_tasks
+from banty.envs.airline.toolfile import read_tools
+from banty.envs.airline.tools import AirlineTools
 from banty.envs.airline.writes import WRITE_TOOLS
 from banty.envs.tasksets import one_of
 from banty.errors import InputError
-from banty.records import JSON, Baselines, Env, Task, TaskContent, ToolCall
+from banty.records import JSON, Baselines, Env, Task, TaskContent, ToolCall, sha256_json
 
 FailingGold = Literal["refuse", "drop", "keep"]
 _PARTS = ("reason_for_call", "known_info", "unknown_info", "task_instructions")
@@ -70,6 +72,7 @@ class PublishedTasks(AirlineTasks):
         failing_gold: FailingGold = "refuse",
         guidelines: str | Path | None = None,
         instructions: str | Path | None = None,
+        tools: str | Path | None = None,
     ) -> None:
         super().__init__(grade, customer, guidelines)
         self._failing_gold: FailingGold = one_of("failing_gold", failing_gold, FailingGold)
@@ -87,7 +90,10 @@ class PublishedTasks(AirlineTasks):
         shown = preset("full")
         text = shown.policy if self._policy_file is None else self._policy_file.read_text(encoding="utf-8")
         self._told = read_instructions(instructions) if instructions else instructions_beside(self._folder)
-        self._shown = dataclasses.replace(shown, policy=text, instructions=self._told.text)
+        offered = read_tools(tools) if tools else None
+        every = offered or tuple(entry.schema for entry in AirlineTools.tools.values())
+        self._tools_sha256 = sha256_json([tool.to_openai() for tool in every])
+        self._shown = dataclasses.replace(shown, policy=text, instructions=self._told.text, tools=offered)
         found = guidelines_in(self._folder)
         self._guidelines = self._guidelines if guidelines else read_guidelines(found) if found else OWN
 
@@ -125,6 +131,7 @@ class PublishedTasks(AirlineTasks):
             "policy_sha256": hashlib.sha256(self._shown.policy.encode()).hexdigest(),
             "instructions": self._told.name,
             "instructions_sha256": self._told.sha256,
+            "tools_sha256": self._tools_sha256,
             **left_out,
         }
 
