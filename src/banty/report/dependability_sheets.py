@@ -299,6 +299,7 @@ def result_rows(data: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]
     for row in map(table, data.get("results") or ()):
         made, provenance = table(row.get("made_with")), table(row.get("provenance"))
         reward = table(row.get("reward_file"))
+        no_reward = "none: the outcome alone" if row.get("training_run") else "not known"
         pairs = [
             ("policy", row.get("policy")),
             ("success, as its card has it", interval(row.get("success"))),
@@ -309,7 +310,7 @@ def result_rows(data: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]
             *((name, value) for name, value in table(row.get("policy_details")).items()),
             ("sha256 of the tasks", row.get("tasks_sha256")),
             ("sha256 of card.json", row.get("card_sha256")),
-            ("reward file", f"{reward.get('file')}, sha256 {reward.get('sha256')}" if reward else "not known"),
+            ("reward file", f"{reward.get('file')}, sha256 {reward.get('sha256')}" if reward else no_reward),
             ("Banty", " ".join(str(made[name]) for name in ("banty", "commit") if made.get(name))),
             ("packages", ", ".join(f"{name} {at}" for name, at in table(made.get("packages")).items() if at)),
             ("Python, platform", ", ".join(str(made[name]) for name in ("python", "platform") if made.get(name))),

@@ -142,6 +142,7 @@ def _result_json(result: Result) -> dict[str, Any]:
         "num_trials": identity.get("num_trials"),
         "tasks_sha256": identity["tasks_sha256"],
         "provenance": dict(_table(identity.get("provenance"))),
+        "training_run": str(result.training.place) if result.training else None,
         "reward_file": result.training.reward_file if result.training else None,
         "success": dict(result.card.data["success"]),
         "made_with": {
