@@ -58,31 +58,6 @@ def dependability_card(
     return found
 
 
-NOT_AUDITED = "Not audited: nobody compared these tasks with those it was trained on."
-
-
-def _audit_json(audits: Sequence[AuditFile | None], results: Sequence[Result]) -> dict[str, Any]:
-    """What the audits let the card say: nothing without one, of these very tasks, for each result."""
-    told = [_one_audit_json(audit, results) for audit in audits] or [_one_audit_json(None, results)]
-    return min(told, key=lambda one: (one["may_be_called_held_out"], one["audited"]))
-
-
-def _one_audit_json(audit: AuditFile | None, results: Sequence[Result]) -> dict[str, Any]:
-    refused = {"audited": False, "may_be_called_held_out": False}
-    if audit is None:
-        return {**refused, "sentence": NOT_AUDITED}
-    if not any(audit.is_about(one.identity, len(one.card.data["tasks"])) for one in results):
-        words = f"{NOT_AUDITED} The audit that was given does not name them."
-        return {**refused, "sentence": words, "sha256": audit.sha256}
-    return {
-        "audited": True,
-        "may_be_called_held_out": audit.allows,
-        "sentence": audit.sentence,
-        "num_overlaps": len(audit.data["overlaps"]),
-        "sha256": audit.sha256,
-    }
-
-
 def _user_json(user: User, places: Sequence[str], facts: TaskFacts, prices: Sequence[Price]) -> dict[str, Any]:
     return {
         "name": user.name,
