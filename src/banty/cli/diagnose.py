@@ -91,7 +91,8 @@ def _show_causes(console: Console, found: Mapping[str, Any]) -> None:
         counts = str(row["share"]["count"]), interval(row["share"], 2), str(row["num_tasks"])
         table.add_row(*map(plain, (row["words"], *counts)))
     console.print(table)
-    console.print(plain(f"What most often, and one to read (banty inspect {found['run']} --rollout ID)", style="bold"))
+    told = f"What most often, and one to read (banty inspect {found['run']} --rollout ID)"
+    console.print(plain(told, style="bold"), soft_wrap=True)
     for row in found["causes"]:
         about = ", ".join(f"{what} {count}" for what, count in row["about"].items() if what)
         console.print(plain(f"{row['words']}{': ' if about else ''}{about}"), soft_wrap=True)

@@ -15,6 +15,7 @@ from banty.evals.dependability.costs import Price, cost_json
 from banty.evals.dependability.facts import TaskFacts
 from banty.evals.dependability.results import CARD_FORMAT, Result, User, task_place, users_of
 from banty.evals.dependability.success import differences_json, noise_json, strata_json, success_json
+from banty.evals.users import table
 from banty.runs.folder import manifest
 
 FORMAT = CARD_FORMAT
@@ -43,9 +44,9 @@ def dependability_card(
             "env": first.identity["env"],
             "split": first.identity["split"],
             "num_tasks": len(places),
-            "grader": _table(first.identity.get("provenance")).get("grader"),
-            "temperature": _table(first.identity.get("params")).get("temperature"),
-            "max_turns": _table(first.identity.get("limits")).get("max_turns"),
+            "grader": table(first.identity.get("provenance")).get("grader"),
+            "temperature": table(first.identity.get("params")).get("temperature"),
+            "max_turns": table(first.identity.get("limits")).get("max_turns"),
         },
         "users": [_user_json(user, places, facts, prices) for user in users],
         "differences": differences_json(users, places),
@@ -104,19 +105,19 @@ def _episodes_json(user: User) -> dict[str, Any]:
 
 
 def _result_json(result: Result) -> dict[str, Any]:
-    identity, made = result.identity, _table(result.card.data.get("manifest"))
+    identity, made = result.identity, table(result.card.data.get("manifest"))
     return {
         "folder": str(result.place),
         "from": result.source,
         "why_card": result.why_card,
         "card_sha256": result.sha256,
         "policy": identity["policy"],
-        "policy_details": dict(_table(identity.get("policy_details"))),
-        "user": dict(_table(identity.get("roles"))),
+        "policy_details": dict(table(identity.get("policy_details"))),
+        "user": dict(table(identity.get("roles"))),
         "seed": identity["seed"],
         "num_trials": identity.get("num_trials"),
         "tasks_sha256": identity["tasks_sha256"],
-        "provenance": dict(_table(identity.get("provenance"))),
+        "provenance": dict(table(identity.get("provenance"))),
         "reward_file": result.training.reward_file if result.training else None,
         "success": dict(result.card.data["success"]),
         "made_with": {
@@ -175,9 +176,5 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _table(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def _counts(value: Any) -> dict[str, int]:
-    return {str(name): count for name, count in _table(value).items() if isinstance(count, int)}
+    return {str(name): count for name, count in table(value).items() if isinstance(count, int)}
