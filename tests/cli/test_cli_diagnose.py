@@ -28,6 +28,20 @@ def test_an_evaluation_and_what_another_does_otherwise(tmp_path: Path) -> None:
     assert "What changed" in compared
 
 
+def test_a_transfer_of_the_airline_is_a_handing_over_though_it_changes_nothing(tmp_path: Path) -> None:
+    did("eval", "always-transfer", *SMALL, "--out", str(tmp_path / "a"))
+    found = json.loads(did("diagnose", str(tmp_path / "a"), "--json"))
+    assert {row["cause"] for row in found["causes"]} == {"handed_off"}
+    compared = did("diagnose", str(tmp_path / "a"), str(tmp_path / "a"))
+    assert f"A is {tmp_path / 'a'}" in "".join(compared.splitlines())
+
+
+def test_a_log_without_reference_calls_says_so(tmp_path: Path) -> None:
+    file = logs.write_jsonl(tmp_path / "traces.jsonl", [logs.trace("k0", score=0.0)])
+    did("import", str(file), "--out", str(tmp_path / "theirs"))
+    assert "of 1 episodes nobody knows which changes the task needs" in did("diagnose", str(tmp_path / "theirs"))
+
+
 def test_a_log_of_tau2_bench_is_diagnosed_with_its_own_golden_calls(tmp_path: Path) -> None:
     file = logs.write_json(tmp_path / "theirs.json", logs.tau2_results([logs.simulation("7"), logs.simulation("7", 1)]))
     did("import", str(file), "--out", str(tmp_path / "theirs"))

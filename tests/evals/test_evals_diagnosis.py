@@ -55,7 +55,10 @@ BOOKED = did("book", seat=4, name="Ann")
         ((did("find", "tool", "Error: no"),), "nothing_worked", None, "book"),
         ((), "nothing_worked", None, "book"),
         ((FOUND, did("transfer", why="hard")), "handed_off", 1, "transfer for book"),
+        ((FOUND, did("transfer_to_human_agents", why="hard")), "handed_off", 1, "transfer_to_human_agents for book"),
+        ((FOUND, BOOKED, did("transfer", why="done")), "handed_off", 2, "transfer"),
         ((FOUND,), "left_out", None, "book"),
+        ((BOOKED, did("book", seat=5, name="Ann")), "other_change", 1, "book"),
         ((FOUND, BOOKED), "judged", None, "told: no price"),
     ],
 )
@@ -74,6 +77,44 @@ def test_other_arguments_are_told_beside_those_of_the_reference() -> None:
         "extra is None, the reference has not given; name is not given, the reference has 'Ann'; "
         "seat is 5, the reference has 4"
     )
+
+
+TWO = (BOOK, ToolCall("book", {"seat": 7, "name": "Bob"}))
+
+
+@pytest.mark.parametrize(
+    ("calls", "cause", "told"),
+    [
+        ((BOOKED, did("book", seat=4, name="Bob")), "wrong_arguments", "seat is 4, the reference has 7"),
+        ((did("book", "tool", "Error: full"), BOOKED), "left_out", "ended without book"),
+        ((did("book", "tool", "Error: full", seat=7, name="Bob"), BOOKED), "refused", "Error: full"),
+        ((BOOKED, did("book", "tool", "Error: full", seat=9)), "refused", "Error: full"),
+        ((FOUND,), "left_out", "ended without book and book"),
+    ],
+)
+def test_of_two_calls_of_one_tool_the_one_still_to_be_made_is_the_missing_one(
+    calls: Sequence[CallResult], cause: str, told: str
+) -> None:
+    found = find_cause(episode(*calls), against(*TWO))
+    assert (found.cause, found.told) == (cause, told)
+
+
+def test_any_of_the_needed_calls_may_be_the_one_that_was_refused() -> None:
+    needs = ToolCall("cancel", {"id": 1}), BOOK
+    assert find_cause(episode(did("book", "tool", "Error: full", seat=4)), against(*needs)).about == "book"
+
+
+def test_a_call_with_other_arguments_that_changed_nothing_was_made_all_the_same() -> None:
+    idle = dataclasses.replace(did("book", seat=5, name="Ann"), state_before="a", state_after="a")
+    found = find_cause(episode(FOUND, idle), against(BOOK))
+    assert (found.cause, found.turn, found.told) == ("wrong_arguments", 1, "seat is 5, the reference has 4")
+    assert find_cause(episode(idle, BOOKED), against(BOOK)).on_path
+
+
+def test_where_nothing_is_to_be_changed_calls_may_still_be_missing() -> None:
+    assert find_cause(episode(), against(FIND)).cause == "nothing_worked"
+    assert find_cause(episode(), against()).cause == "judged", "a right ending makes no call"
+    assert find_cause(episode(FOUND, did("transfer", why="x")), against(FIND)).about == "transfer"
 
 
 def test_a_failed_change_that_works_later_is_none() -> None:
@@ -187,6 +228,22 @@ def test_two_sets_are_paired_by_task_and_their_causes_add_up() -> None:
     assert rows["wrong_arguments"]["counts"] == [2, 0]
     assert rows["success"]["difference"]["estimate"] == pytest.approx(0.75)
     assert sum(row["difference"]["estimate"] for row in rows.values()) == pytest.approx(0.0)
+
+
+def test_failures_with_just_the_changes_of_the_reference_are_counted_whatever_their_cause() -> None:
+    cut = episode(BOOKED, status="truncated", cause="turns", detail="30 turns")
+    assert diagnose([cut, episode(FOUND, index=1)], against(BOOK))["off_path"]["failures_on_path"] == 1
+
+
+def test_tasks_that_a_seed_draws_otherwise_are_not_paired() -> None:
+    drawn = dataclasses.replace(by_hand.task(0), seed=1)
+    other = [dataclasses.replace(episode(BOOKED, success=True), task=drawn)]
+    compared = compare_diagnoses(SET[:4], other, (against(BOOK), against(BOOK)))
+    assert (compared["differences"][0]["num_tasks"], compared["differences"][0]["of"]) == (1, [2, 1])
+    with pytest.raises(InputError, match="share none"):
+        compare_diagnoses(SET[:4], other, (against(BOOK), against(FIND)))
+    with pytest.raises(InputError, match="share none"):
+        compare_diagnoses(SET[:4], other, (Reference(lambda task: None), Reference(lambda task: None)))
 
 
 def test_sets_without_a_task_in_common_and_without_a_verdict_are_refused() -> None:

@@ -22,6 +22,7 @@ from banty.evals.audit import (
     tasks_of_store,
     together,
 )
+from banty.evals.users import table
 from banty.records import Taskset
 from banty.runs import RunFolder
 from banty.runs.folder import write_json
@@ -76,10 +77,10 @@ def tasks_of_run(folder: Path, allow_code: bool) -> TaskSet:
     """
     recipe = RunFolder.open(folder).read_json("recipe.json")
     if recipe.get("kind") == "sft":
-        own = _imitated(_table(recipe.get("data")), allow_code)
+        own = _imitated(table(recipe.get("data")), allow_code)
     else:
         own = tasks_of_store(folder, recipe, allow_code)
-    return _after(own, str(_table(recipe.get("policy")).get("start") or ""), allow_code)
+    return _after(own, str(table(recipe.get("policy")).get("start") or ""), allow_code)
 
 
 def _after(own: TaskSet, start: str, allow_code: bool) -> TaskSet:
@@ -130,7 +131,3 @@ def _traces(file: Path) -> TaskSet:
         replies = (message for turn, observed in trace.turns for message in (turn, *observed))
         tasks.append(spoken_task(trace.name, [*trace.opening, *replies]))
     return TaskSet(f"the traces {file.name}", tasks, {"kind": "traces", "file": str(file)}, AIRLINE_MATCHING)
-
-
-def _table(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

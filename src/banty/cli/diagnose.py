@@ -37,20 +37,21 @@ def diagnose_command(
     """
     folders = [Path(run), Path(other)] if other else _own_evaluations(Path(run)) or [Path(run)]
     read = [stored_rollouts(folder) for folder in folders]
-    labellings = [labelling_of(folder, allow_code) for folder in folders]
+    references = [labelling_of(folder, allow_code).reference for folder in folders]
     names = [_name(folder, rollouts) for folder, rollouts in zip(folders, read, strict=True)]
-    notes = list(dict.fromkeys(labelling.note for labelling in labellings if labelling.note))
     if len(folders) == 1:
-        found = diagnose(read[0], labellings[0].reference) | {"run": str(folders[0]), "notes": notes}
+        found = diagnose(read[0], references[0]) | {"run": str(folders[0])}
         print_json(found) if as_json else _show(Console(), found, names[0], limit)
         return
-    references = (labellings[0].reference, labellings[1].reference)
-    compared = compare_diagnoses(read[0], read[1], references) | {"runs": [str(one) for one in folders], "notes": notes}
+    names = names if names[0] != names[1] else [str(folder) for folder in folders]
+    compared = compare_diagnoses(read[0], read[1], (references[0], references[1]))
+    for side, folder in zip("ab", folders, strict=True):
+        compared[side]["run"] = str(folder)
     if as_json:
         print_json(compared)
         return
     console = Console()
-    _show(console, compared["b"] | {"run": str(folders[1]), "notes": notes}, names[1], limit)
+    _show(console, compared["b"], names[1], limit)
     _show_differences(console, compared, names)
 
 
@@ -73,10 +74,9 @@ def _show(console: Console, found: Mapping[str, Any], name: str, limit: int) -> 
     console.print(plain(told, style="bold"))
     if excluded:
         console.print(plain(f"Not scored, and left out: {excluded}."))
-    if without and not found["notes"]:
-        console.print(plain(f"note: the reference calls of {without} episodes are not known", style="yellow"))
-    for note in found["notes"]:
-        console.print(plain(f"note: {note}", style="yellow"))
+    if without:
+        told = f"note: of {without} episodes nobody knows which changes the task needs"
+        console.print(plain(f"{told} (banty import takes --golden and --effects)", style="yellow"))
     if not found["num_failures"]:
         return
     _show_causes(console, found)
@@ -91,7 +91,8 @@ def _show_causes(console: Console, found: Mapping[str, Any]) -> None:
         counts = str(row["share"]["count"]), interval(row["share"], 2), str(row["num_tasks"])
         table.add_row(*map(plain, (row["words"], *counts)))
     console.print(table)
-    console.print(plain(f"What most often, and one to read (banty inspect {found['run']} --rollout ID)", style="bold"))
+    told = f"What most often, and one to read (banty inspect {found['run']} --rollout ID)"
+    console.print(plain(told, style="bold"), soft_wrap=True)
     for row in found["causes"]:
         about = ", ".join(f"{what} {count}" for what, count in row["about"].items() if what)
         console.print(plain(f"{row['words']}{': ' if about else ''}{about}"), soft_wrap=True)
@@ -141,9 +142,11 @@ def _show_tasks(console: Console, found: Mapping[str, Any], limit: int) -> None:
 
 
 def _show_differences(console: Console, compared: Mapping[str, Any], names: Sequence[str]) -> None:
-    title = f"What changed: share of episodes, B ({names[1]}) less A ({names[0]}), paired by task"
+    num_tasks = compared["differences"][0]["num_tasks"]
+    console.print(plain(f"What changed, on {num_tasks} tasks of both: A is {names[0]}, B is {names[1]}", style="bold"))
+    title = "Difference: share of episodes, B less A, paired by task"
     table = bare_table(title, "", "A", "B", "difference")
     for row in compared["differences"]:
-        counts = [str(count) for count in row["counts"]]
+        counts = [f"{count} of {of}" for count, of in zip(row["counts"], row["of"], strict=True)]
         table.add_row(*map(plain, (row["words"], *counts, interval(row["difference"]))))
     console.print(table)

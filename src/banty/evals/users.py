@@ -27,10 +27,10 @@ def user_of(identity: Mapping[str, Any], notes: Mapping[str, Any] | None = None)
     `temperature` is None for a user who samples nothing. `notes` hold what only answers showed: `served`, the names a
     server gave its model.
     """
-    provenance = _table(identity.get("provenance"))
-    details = _table(_table(identity.get("role_details")).get("user"))
-    played = _table(identity.get("roles")).get("user")
-    params = _table(_table(identity.get("role_params")).get("user"))
+    provenance = table(identity.get("provenance"))
+    details = table(table(identity.get("role_details")).get("user"))
+    played = table(identity.get("roles")).get("user")
+    params = table(table(identity.get("role_params")).get("user"))
     own = str(provenance.get("user", "the environment's own"))
     found: dict[str, JSON] = {
         "name": str(details.get("name") or played or own),
@@ -60,7 +60,7 @@ def _version(found: Mapping[str, Any], played: str | None) -> str:
     return ", ".join(f"{name} {value}" for name, value in parts.items() if value)
 
 
-def _table(value: object) -> Mapping[str, Any]:
+def table(value: object) -> Mapping[str, Any]:
     """A mapping as it is, and an empty one for anything else: cards are files that anybody may have written."""
     return value if isinstance(value, Mapping) else {}
 

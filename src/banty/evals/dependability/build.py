@@ -15,6 +15,7 @@ from banty.evals.dependability.costs import Price, cost_json
 from banty.evals.dependability.facts import TaskFacts
 from banty.evals.dependability.results import CARD_FORMAT, Result, User, task_place, users_of
 from banty.evals.dependability.success import differences_json, noise_json, strata_json, success_json
+from banty.evals.users import table
 from banty.runs.folder import manifest
 
 FORMAT = CARD_FORMAT
@@ -43,9 +44,9 @@ def dependability_card(
             "env": first.identity["env"],
             "split": first.identity["split"],
             "num_tasks": len(places),
-            "grader": _table(first.identity.get("provenance")).get("grader"),
-            "temperature": _table(first.identity.get("params")).get("temperature"),
-            "max_turns": _table(first.identity.get("limits")).get("max_turns"),
+            "grader": table(first.identity.get("provenance")).get("grader"),
+            "temperature": table(first.identity.get("params")).get("temperature"),
+            "max_turns": table(first.identity.get("limits")).get("max_turns"),
         },
         "users": [_user_json(user, places, facts, prices) for user in users],
         "differences": differences_json(users, places),
@@ -56,31 +57,6 @@ def dependability_card(
     }
     found: dict[str, Any] = _finite(card)
     return found
-
-
-NOT_AUDITED = "Not audited: nobody compared these tasks with those it was trained on."
-
-
-def _audit_json(audits: Sequence[AuditFile | None], results: Sequence[Result]) -> dict[str, Any]:
-    """What the audits let the card say: nothing without one, of these very tasks, for each result."""
-    told = [_one_audit_json(audit, results) for audit in audits] or [_one_audit_json(None, results)]
-    return min(told, key=lambda one: (one["may_be_called_held_out"], one["audited"]))
-
-
-def _one_audit_json(audit: AuditFile | None, results: Sequence[Result]) -> dict[str, Any]:
-    refused = {"audited": False, "may_be_called_held_out": False}
-    if audit is None:
-        return {**refused, "sentence": NOT_AUDITED}
-    if not any(audit.is_about(one.identity, len(one.card.data["tasks"])) for one in results):
-        words = f"{NOT_AUDITED} The audit that was given does not name them."
-        return {**refused, "sentence": words, "sha256": audit.sha256}
-    return {
-        "audited": True,
-        "may_be_called_held_out": audit.allows,
-        "sentence": audit.sentence,
-        "num_overlaps": len(audit.data["overlaps"]),
-        "sha256": audit.sha256,
-    }
 
 
 def _user_json(user: User, places: Sequence[str], facts: TaskFacts, prices: Sequence[Price]) -> dict[str, Any]:
@@ -129,19 +105,19 @@ def _episodes_json(user: User) -> dict[str, Any]:
 
 
 def _result_json(result: Result) -> dict[str, Any]:
-    identity, made = result.identity, _table(result.card.data.get("manifest"))
+    identity, made = result.identity, table(result.card.data.get("manifest"))
     return {
         "folder": str(result.place),
         "from": result.source,
         "why_card": result.why_card,
         "card_sha256": result.sha256,
         "policy": identity["policy"],
-        "policy_details": dict(_table(identity.get("policy_details"))),
-        "user": dict(_table(identity.get("roles"))),
+        "policy_details": dict(table(identity.get("policy_details"))),
+        "user": dict(table(identity.get("roles"))),
         "seed": identity["seed"],
         "num_trials": identity.get("num_trials"),
         "tasks_sha256": identity["tasks_sha256"],
-        "provenance": dict(_table(identity.get("provenance"))),
+        "provenance": dict(table(identity.get("provenance"))),
         "training_run": str(result.training.place) if result.training else None,
         "reward_file": result.training.reward_file if result.training else None,
         "success": dict(result.card.data["success"]),
@@ -201,9 +177,5 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _table(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def _counts(value: Any) -> dict[str, int]:
-    return {str(name): count for name, count in _table(value).items() if isinstance(count, int)}
+    return {str(name): count for name, count in table(value).items() if isinstance(count, int)}

@@ -24,17 +24,17 @@ def errors_json(user: User) -> dict[str, Any]:
         return {"source": user.card_source, "error_share": rate}
     calls = [call for one in rollouts for call in calls_of(one)]
     failed = [call for call in calls if call.error]
-    mended = sum(_mended(one) for one in rollouts)
+    made_good = sum(num_mended(one) for one in rollouts)
     return {
         "source": user.source,
         "num_calls": len(calls),
         "num_errors": len(failed),
         "error_share": ratio(len(failed), len(calls)),
         "by_kind": dict(Counter(call.error for call in failed).most_common()),
-        "episodes_with_error": share(rollouts, _erred),
-        "success_with_error": share(rollouts, lambda one: _success(one) if _erred(one) else None),
-        "success_without_error": share(rollouts, lambda one: None if _erred(one) else _success(one)),
-        "mended": {"count": mended, "of": len(failed), "estimate": ratio(mended, len(failed))},
+        "episodes_with_error": share(rollouts, erred),
+        "success_with_error": share(rollouts, lambda one: _success(one) if erred(one) else None),
+        "success_without_error": share(rollouts, lambda one: None if erred(one) else _success(one)),
+        "mended": {"count": made_good, "of": len(failed), "estimate": ratio(made_good, len(failed))},
     }
 
 
@@ -57,7 +57,7 @@ def tools_json(user: User) -> list[dict[str, Any]]:
                 "num_calls": len(calls),
                 "num_errors": errors,
                 "error_share": ratio(errors, len(calls)),
-                "mended_share": ratio(sum(_mended(one, name) for one in rollouts), errors),
+                "mended_share": ratio(sum(num_mended(one, name) for one in rollouts), errors),
                 "calls_per_pass": _per_episode(passes, name),
                 "calls_per_failure": _per_episode(fails, name),
                 "in_passes": ratio(sum(_uses(one, name) for one in passes), len(passes)),
@@ -136,7 +136,7 @@ def _tool(call: CallResult) -> str:
     return NO_TOOL if call.effect == "none" else call.name
 
 
-def _erred(rollout: Rollout) -> bool:
+def erred(rollout: Rollout) -> bool:
     return any(call.error for call in calls_of(rollout))
 
 
@@ -144,7 +144,7 @@ def _success(rollout: Rollout) -> bool:
     return bool(rollout.outcome.success)
 
 
-def _mended(rollout: Rollout, tool: str = "") -> int:
+def num_mended(rollout: Rollout, tool: str = "") -> int:
     """Failed calls, of one tool or of any, that a later one of the same name made good."""
     calls = list(calls_of(rollout))
     return sum(

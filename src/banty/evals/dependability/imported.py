@@ -9,6 +9,7 @@ from typing import Any
 
 from banty.errors import InputError
 from banty.evals.card import Card, make_card
+from banty.evals.users import table
 from banty.records import JSON, Rollout, sha256_json
 
 IMPORT = "import"
@@ -37,8 +38,8 @@ def imported_card(folder: Path, recipe: Mapping[str, Any], rollouts: Sequence[Ro
 
 def _identity(recipe: Mapping[str, Any], rollouts: Sequence[Rollout], policy: str) -> dict[str, JSON]:
     """What an evaluation has to have in common with another, as far as the log says."""
-    about = _table(recipe.get("about"))
-    agent, user = _table(about.get("agent_info")), _table(about.get("user_info"))
+    about = table(recipe.get("about"))
+    agent, user = table(about.get("agent_info")), table(about.get("user_info"))
     player = user.get("llm")
     roles: dict[str, JSON] = {"user": player} if isinstance(player, str) and player else {}
     tasks: dict[str, JSON] = {rollout.task.id: dict(rollout.task.public) for rollout in rollouts}
@@ -61,9 +62,5 @@ def _identity(recipe: Mapping[str, Any], rollouts: Sequence[Rollout], policy: st
 
 
 def _sampling(player: Mapping[str, Any]) -> dict[str, JSON]:
-    temperature = _table(player.get("llm_args")).get("temperature")
+    temperature = table(player.get("llm_args")).get("temperature")
     return {"temperature": temperature} if isinstance(temperature, (int, float)) else {}
-
-
-def _table(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -18,7 +18,7 @@ from banty.evals.card import Card, read_card
 from banty.evals.dependability.imported import IMPORT, imported_card
 from banty.evals.dependability.training import Training, training_of
 from banty.evals.suite import latest_roots
-from banty.evals.users import user_of_card, user_words
+from banty.evals.users import table, user_of_card, user_words
 from banty.records import Rollout
 from banty.rollout import Store
 
@@ -65,7 +65,7 @@ class Result:
 
     @property
     def weights(self) -> str:
-        return str(_table(self.identity.get("policy_details")).get("weights_sha256") or "")
+        return str(table(self.identity.get("policy_details")).get("weights_sha256") or "")
 
     @property
     def scored(self) -> tuple[Rollout, ...]:
@@ -171,7 +171,7 @@ def _users(folder: Path) -> list[tuple[Path, Mapping[str, Any]]]:
         raise InputError(f"{file} is no list of users: it takes the format {USERS_FORMAT!r} and at least one user")
     members: list[tuple[Path, Mapping[str, Any]]] = []
     for row in rows:
-        name, place = _table(row).get("name"), _table(row).get("folder")
+        name, place = table(row).get("name"), table(row).get("folder")
         if not isinstance(name, str) or not isinstance(place, str) or not name or not place:
             raise InputError(f"{file} is damaged: each user takes a name and a folder, and one has {row!r}")
         inside = folder / place
@@ -189,7 +189,7 @@ def _read(path: Path, user: Mapping[str, Any]) -> Result:
         if path.is_dir() and (recipe := _recipe_in(path)).get("kind") == IMPORT:
             return _imported(path, recipe)
         raise InputError(f"{path} is no evaluation: {_what_it_is(path)}")
-    if _table(_json(file, "a result card")).get("format") == CARD_FORMAT:
+    if table(_json(file, "a result card")).get("format") == CARD_FORMAT:
         raise InputError(f"{path} is a dependability card already; name the evaluations it was made of")
     card = read_card(file)
     _check_card(card, file)
@@ -242,7 +242,7 @@ def _imported(folder: Path, recipe: Mapping[str, Any]) -> Result:
 
 def _recipe_in(folder: Path) -> Mapping[str, Any]:
     file = folder / "recipe.json"
-    return _table(_json(file, "a recipe")) if file.is_file() else {}
+    return table(_json(file, "a recipe")) if file.is_file() else {}
 
 
 def _what_it_is(folder: Path) -> str:
@@ -320,7 +320,7 @@ def _same_episodes(first: Result, second: Result) -> bool:
     if first.sha256 == second.sha256:
         return True
     mine, other = first.card.data, second.card.data
-    costs = [_table(data.get("cost")) for data in (mine, other)]
+    costs = [table(data.get("cost")) for data in (mine, other)]
     tokens = [[cost.get(name) for name in ("prompt_tokens", "sampled_tokens")] for cost in costs]
     # Where nobody counted tokens, equal verdicts alone are no proof.
     counted = any(tokens[0]) and tokens[0] == tokens[1]
@@ -332,7 +332,7 @@ def _other_tasks(first: Result, second: Result) -> str:
     for name in ("env", "split"):
         if first.identity[name] != second.identity[name]:
             return f"{name} is {first.identity[name]!r} and {second.identity[name]!r}"
-    mine, other = (_table(result.identity.get("provenance")) for result in (first, second))
+    mine, other = (table(result.identity.get("provenance")) for result in (first, second))
     differing = [name for name in sorted({*mine, *other}) if mine.get(name) != other.get(name)]
     of_user = [name for name in differing if name.startswith("user")]
     for name in differing:
@@ -369,10 +369,6 @@ def _other_policy(first: Result, second: Result) -> str:
         return f"{names[0]} and {names[1]}, of which only {trained.place} was trained here" if trained else ""
     differing = first.training.differs_from(second.training)
     return f"in training, {differing}" if differing else ""
-
-
-def _table(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _json(file: Path, what: str) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from banty.records import CallResult, Rollout, Task, ToolCall
 from banty.rubrics import STRICT, Arguments, Matching, Wanted, arguments_of, changed_state, wanted_of
@@ -29,9 +30,9 @@ CAUSES: Mapping[Cause, str] = {
     "made_twice": "made a change twice",
     "refused": "needed call failed",
     "nothing_worked": "no call worked",
-    "handed_off": "ended by another call",
+    "handed_off": "handed over instead",
     "left_out": "needed call left out",
-    "judged": "changes right, verdict not",
+    "judged": "the reference's changes, yet failed",
     "last_call_failed": "last call failed",
     "unexplained": "calls do not tell",
 }
@@ -84,12 +85,21 @@ def find_cause(rollout: Rollout, reference: Reference) -> Finding:
     """
     golden = reference.golden(rollout.task) if rollout.depth == 0 else None
     needs = None if golden is None else _needs(rollout, golden, reference)
-    if needs is None:
+    if golden is None or needs is None:
         return _without_reference(rollout)
-    open_needs, departure = _followed(rollout, needs, reference)
-    stages, on_path = _stages(rollout, needs, open_needs, departure), not open_needs and departure is None
-    found = _cut_off(rollout) or departure or _missing(rollout, needs, open_needs) or _judged(rollout, "judged")
-    return Finding(found.cause, found.turn, found.about, found.told, stages, on_path)
+    path = _followed(rollout, needs, reference)
+    found = (
+        _cut_off(rollout)
+        or path.departure
+        or _refused(rollout, path.still, reference)
+        or _in_vain(path)
+        or _nothing_worked(rollout, golden, path.still)
+        or _handed_off(rollout, golden, path.still)
+        or _left_out(path.still)
+        or _judged(rollout, "judged")
+    )
+    on_path = not path.still and path.departure is None
+    return dataclasses.replace(found, stages=_stages(rollout, needs, path), on_path=on_path)
 
 
 def _needs(rollout: Rollout, golden: Sequence[ToolCall], reference: Reference) -> list[_Need] | None:
@@ -106,31 +116,54 @@ def _needs(rollout: Rollout, golden: Sequence[ToolCall], reference: Reference) -
     ]
 
 
-def _followed(rollout: Rollout, needs: Sequence[_Need], reference: Reference) -> tuple[list[_Need], Finding | None]:
-    """The needs that were never met, and the first change that met none."""
+class _Path(NamedTuple):
+    """The needs that were never met, the first change that met none, and the calls that worked, met none and changed
+    nothing, each beside what of its arguments counts."""
+
+    still: list[_Need]
+    departure: Finding | None
+    in_vain: list[tuple[int, CallResult, Arguments]]
+
+
+def _followed(rollout: Rollout, needs: Sequence[_Need], reference: Reference) -> _Path:
     still, first = list(needs), None
+    in_vain: list[tuple[int, CallResult, Arguments]] = []
     for turn, call in _made(rollout):
-        if call.error and not changed_state(call):
+        changed = changed_state(call)
+        if call.error and not changed:
             continue
         given = arguments_of(call.name, call.arguments, reference.matching)
         met = next((need for need in still if need.is_met(call, given)), None)
         if met is not None and not call.error:
             still.remove(met)
-        elif first is None and changed_state(call) and call.effect != "terminal":
-            first = _departure(turn, call, given, needs)
-    return still, first
+        elif changed is False:
+            in_vain.append((turn, call, given))
+        elif first is None and changed and call.effect != "terminal":
+            first = _departure(turn, call, given, needs, still)
+    return _Path(still, first, in_vain)
 
 
-def _departure(turn: int, call: CallResult, given: Arguments, needs: Sequence[_Need]) -> Finding:
+def _departure(
+    turn: int, call: CallResult, given: Arguments, needs: Sequence[_Need], still: Sequence[_Need]
+) -> Finding:
     alike = [need for need in needs if need.call.name == call.name]
     if not alike:
         return Finding("other_change", turn, call.name, f"called {call.name}, which the reference does not")
-    nearest = max(alike, key=lambda need: need.wanted.score(call.name, given))
-    wrong = nearest.wanted.differing(given)
     if call.error:
         return Finding("other_change", turn, call.name, f"{call.name} failed half-way and left a change behind")
-    if not wrong:
+    if any(not need.wanted.differing(given) for need in alike):
         return Finding("made_twice", turn, call.name, f"called {call.name} again, with the same arguments")
+    open_ones = [need for need in alike if need in still]
+    if not open_ones:
+        told = f"called {call.name} once more than the reference, with {dict(call.arguments)}"
+        return Finding("other_change", turn, call.name, told)
+    return _other_arguments(turn, call, given, open_ones)
+
+
+def _other_arguments(turn: int, call: CallResult, given: Arguments, alike: Sequence[_Need]) -> Finding:
+    """In which arguments a call differs from the reference call of its tool that is nearest to it."""
+    nearest = max(alike, key=lambda need: need.wanted.score(call.name, given))
+    wrong = nearest.wanted.differing(given)
     told = "; ".join(
         f"{name} is {_value(call.arguments, name)}, the reference has {_value(nearest.call.arguments, name)}"
         for name in wrong
@@ -142,13 +175,13 @@ def _value(arguments: Mapping[str, object], name: str) -> str:
     return repr(arguments[name]) if name in arguments else "not given"
 
 
-def _stages(rollout: Rollout, needs: Sequence[_Need], still: Sequence[_Need], departure: Finding | None) -> int | None:
+def _stages(rollout: Rollout, needs: Sequence[_Need], path: _Path) -> int | None:
     if not needs:
         return None
     tried = {call.name for _, call in _made(rollout)}
     worked = {call.name for _, call in _made(rollout) if not call.error}
     names = {need.call.name for need in needs}
-    reached = (names <= tried, names <= worked, not still, departure is None)
+    reached = (names <= tried, names <= worked, not path.still, path.departure is None)
     return next((count for count, yes in enumerate(reached) if not yes), len(reached))
 
 
@@ -158,25 +191,62 @@ def _cut_off(rollout: Rollout) -> Finding | None:
     return Finding("cut_off", None, rollout.cause or "a cap", f"truncated: {rollout.detail or rollout.cause}")
 
 
-def _missing(rollout: Rollout, needs: Sequence[_Need], still: Sequence[_Need]) -> Finding | None:
+def _refused(rollout: Rollout, still: Sequence[_Need], reference: Reference) -> Finding | None:
+    """A needed call's last try. A failure that a later call of the same tool made good was a try at that one, unless
+    it had all the arguments of the needed call."""
+    for need in still:
+        tries = [(turn, call) for turn, call in _made(rollout) if call.name == need.call.name]
+        worked = max((place for place, (_, call) in enumerate(tries) if not call.error), default=-1)
+        matching = reference.matching
+        own = [one for one in tries if need.is_met(one[1], arguments_of(need.call.name, one[1].arguments, matching))]
+        if failed := tries[worked + 1 :] or own:
+            turn, call = failed[-1]
+            return Finding("refused", turn, call.name, call.output)
+    return None
+
+
+def _in_vain(path: _Path) -> Finding | None:
+    """A call of a needed tool that worked, with other arguments, and changed nothing."""
+    for turn, call, given in path.in_vain:
+        if alike := [need for need in path.still if need.call.name == call.name]:
+            return _other_arguments(turn, call, given, alike)
+    return None
+
+
+def _nothing_worked(rollout: Rollout, golden: Sequence[ToolCall], still: Sequence[_Need]) -> Finding | None:
+    made = _made(rollout)
+    if not golden or any(not call.error for _, call in made):
+        return None
+    first = still[0].call.name if still else golden[0].name
+    return Finding("nothing_worked", None, first, f"of {len(made)} calls none worked" if made else "no call at all")
+
+
+def _handed_off(rollout: Rollout, golden: Sequence[ToolCall], still: Sequence[_Need]) -> Finding | None:
+    named = {call.name for call in golden}
+    ended = [(turn, call) for turn, call in _made(rollout) if hands_off(call) and call.name not in named]
+    if not ended:
+        return None
+    turn, call = ended[-1]
+    if not still:
+        return Finding("handed_off", turn, call.name, f"called {call.name}, which the reference does not")
+    missing = still[0].call.name
+    return Finding("handed_off", turn, f"{call.name} for {missing}", f"called {call.name}, and never {missing}")
+
+
+def hands_off(call: CallResult) -> bool:
+    """Whether a call gave the conversation away: it ended the episode, or it is tau2-bench's transfer, which is no
+    ending there (the words after it are) and changes nothing."""
+    return not call.error and (call.effect == "terminal" or call.name == _TRANSFER)
+
+
+_TRANSFER = "transfer_to_human_agents"
+
+
+def _left_out(still: Sequence[_Need]) -> Finding | None:
     if not still:
         return None
-    made = _made(rollout)
     missing = still[0].call.name
-    failed = [(turn, call) for turn, call in made if call.name == missing and call.error]
-    if failed:
-        turn, call = failed[-1]
-        return Finding("refused", turn, missing, call.output)
-    if not any(not call.error for _, call in made):
-        return Finding(
-            "nothing_worked", None, missing, f"of {len(made)} calls none worked" if made else "no call at all"
-        )
-    ends = {need.call.name for need in needs if need.ends}
-    ended = [(turn, call) for turn, call in made if call.effect == "terminal" and not call.error]
-    if ended and ended[-1][1].name not in ends:
-        turn, call = ended[-1]
-        return Finding("handed_off", turn, f"{call.name} for {missing}", f"ended with {call.name}, without {missing}")
-    return Finding("left_out", None, missing, f"ended without {missing}")
+    return Finding("left_out", None, missing, f"ended without {' and '.join(need.call.name for need in still)}")
 
 
 def _without_reference(rollout: Rollout) -> Finding:

@@ -5,20 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
-from banty.evals.dependability.calls import calls_of
+from banty.evals.dependability.calls import calls_of, erred, num_mended
+from banty.evals.diagnosis.causes import hands_off
 from banty.records import CallResult, Rollout
 
 
 def _key(call: CallResult) -> str:
     return json.dumps([call.name, dict(call.arguments)], sort_keys=True, default=str)
-
-
-def _unmended(rollout: Rollout) -> bool:
-    calls = list(calls_of(rollout))
-    return any(
-        call.error and not any(later.name == call.name and not later.error for later in calls[place + 1 :])
-        for place, call in enumerate(calls)
-    )
 
 
 def _repeats(rollout: Rollout, failed: bool) -> bool:
@@ -40,8 +33,11 @@ def _same_words(rollout: Rollout) -> bool:
 
 
 SYMPTOMS: Mapping[str, tuple[str, Callable[[Rollout], bool]]] = {
-    "failed_call": ("a call failed", lambda one: any(call.error for call in calls_of(one))),
-    "unmended": ("a failed call was never made good", _unmended),
+    "failed_call": ("a call failed", erred),
+    "unmended": (
+        "a failed call was never made good",
+        lambda one: num_mended(one) < sum(bool(call.error) for call in calls_of(one)),
+    ),
     "same_failure": ("a failed call was repeated unchanged", lambda one: _repeats(one, failed=True)),
     "broken_call": (
         "a call could not be read, or is of no known tool",
@@ -56,9 +52,6 @@ SYMPTOMS: Mapping[str, tuple[str, Callable[[Rollout], bool]]] = {
         "an answer was cut at the token limit",
         lambda one: any(turn.finish == "length" for turn in one.agent_turns),
     ),
-    "ended_by_call": (
-        "ended by a call, such as a transfer",
-        lambda one: any(call.effect == "terminal" and not call.error for call in calls_of(one)),
-    ),
+    "handed_off": ("handed over, or ended by a call", lambda one: any(map(hands_off, calls_of(one)))),
 }
 """By name: what it is, and whether a rollout shows it."""

@@ -12,7 +12,7 @@ from banty.evals.dependability.figures import interval_json, share
 from banty.evals.dependability.results import task_place
 from banty.evals.diagnosis.causes import CAUSES, STAGES, Finding, Reference, find_cause
 from banty.evals.diagnosis.symptoms import SYMPTOMS
-from banty.records import Rollout
+from banty.records import Rollout, Task
 from banty.stats import compare_on_tasks
 
 FORMAT = "banty-diagnosis-1"
@@ -47,11 +47,15 @@ def compare_diagnoses(
     first: Sequence[Rollout], second: Sequence[Rollout], references: tuple[Reference, Reference]
 ) -> dict[str, Any]:
     """How two sets on the same tasks fail, side by side: each diagnosis, and for success and each cause the difference
-    of its share of episodes, B less A, paired by task. Raises InputError where they share no task.
+    of its share of episodes, B less A, paired by task, over the tasks of both. Raises InputError where there are none.
     """
     sides = [_find(rollouts, reference) for rollouts, reference in zip((first, second), references, strict=True)]
     by_task = [_by_task(found) for found in sides]
-    shared = sorted(set(by_task[0]) & set(by_task[1]))
+    shared = [
+        place
+        for place in sorted(set(by_task[0]) & set(by_task[1]))
+        if _are_one([side[place][0].rollout.task for side in by_task], references)
+    ]
     if not shared:
         raise InputError(
             f"the two share none of their {len(by_task[0])} and {len(by_task[1])} tasks; name two results on the same "
@@ -68,6 +72,7 @@ def compare_diagnoses(
                     "cause": verdict,
                     "words": words,
                     "counts": counts,
+                    "of": [sum(map(len, side)) for side in trials],
                     "difference": interval_json(compared.difference),
                     "p_value": compared.p_value,
                     "num_tasks": compared.num_tasks,
@@ -75,6 +80,12 @@ def compare_diagnoses(
             )
     a, b = (_diagnosis(rollouts, found) for rollouts, found in zip((first, second), sides, strict=True))
     return {"format": FORMAT, "a": a, "b": b, "differences": rows}
+
+
+def _are_one(tasks: Sequence[Task], references: Sequence[Reference]) -> bool:
+    """Whether two tasks of one place are the same: a seed may draw others, with other reference calls."""
+    golden = [reference.golden(task) for task, reference in zip(tasks, references, strict=True)]
+    return tasks[0].id == tasks[1].id or (bool(golden[0]) and golden[0] == golden[1])
 
 
 _WORDS: Mapping[str, str] = {str(cause): words for cause, words in CAUSES.items()}
@@ -181,7 +192,7 @@ def _off_path(found: Sequence[_Found]) -> dict[str, Any]:
     """Passes with other changes than the reference's, and failures with just those: where verdict and path differ."""
     known = [each for each in found if each.finding.on_path is not None]
     off = [each for each in known if each.passed and not each.finding.on_path]
-    on = [each for each in known if each.finding.on_path and each.verdict == "judged"]
+    on = [each for each in known if not each.passed and each.finding.on_path]
     return {
         "num_known": len(known),
         "passes_off_path": len(off),
