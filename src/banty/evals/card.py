@@ -25,6 +25,8 @@ from banty.stats import (
 )
 
 FORMAT = "banty-card-1"
+_MOST_NAMES = 10
+_MOST_CHARACTERS = 80
 Decode = Callable[[Sequence[int]], Sequence[tuple[str, bool]]]
 
 
@@ -191,15 +193,20 @@ def _baseline(rollouts: Sequence[Rollout]) -> dict[str, Any]:
     return {**_interval_json(interval), "num_passed": num_passed, "num_tasks": len(rollouts)}
 
 
-def _behaviour(rollouts: Sequence[Rollout]) -> dict[str, float | None]:
-    """Means over scored episodes, and shares over calls; None where there is nothing to average."""
+def _behaviour(rollouts: Sequence[Rollout]) -> dict[str, Any]:
+    """Means over scored episodes, and shares over calls and over the agent's answers; None where there is nothing to
+    average. `unknown_tools` counts calls of tools that were not there, the most frequent names first."""
     scored = [rollout for rollout in rollouts if rollout.scored]
     calls = [call for rollout in scored for turn in rollout.agent_turns for call in turn.calls]
-    num_turns = sum(len(rollout.agent_turns) for rollout in scored)
+    answers = [turn.message for rollout in scored for turn in rollout.agent_turns]
+    empty = sum(not (answer.content.strip() or answer.calls or answer.faults) for answer in answers)
+    unknown = Counter(call.name[:_MOST_CHARACTERS] for call in calls if call.error == "unknown_tool")
     return {
-        "turns_per_episode": num_turns / len(scored) if scored else None,
+        "turns_per_episode": len(answers) / len(scored) if scored else None,
         "calls_per_episode": len(calls) / len(scored) if scored else None,
         "call_error_share": sum(bool(call.error) for call in calls) / len(calls) if calls else None,
+        "empty_answer_share": empty / len(answers) if answers else None,
+        "unknown_tools": dict(unknown.most_common(_MOST_NAMES)),
         "capped_share": sum(rollout.status == "truncated" for rollout in scored) / len(scored) if scored else None,
     }
 

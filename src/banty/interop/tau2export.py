@@ -35,13 +35,15 @@ _REASONS: Mapping[tuple[str, str], str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ExportAbout:
-    """What a results file says of the run: everything but the simulations. `started` is an ISO time."""
+    """What a results file says of the run: everything but the simulations. `started` is an ISO time, `user_version`
+    what an evaluation's card says of its user."""
 
     domain: str = "airline"
     commit: str = ""
     started: str = ""
     user: str = ""
     user_args: Mapping[str, JSON] = field(default_factory=dict)
+    user_version: Mapping[str, JSON] = field(default_factory=dict)
     agent_args: Mapping[str, JSON] = field(default_factory=dict)
     max_steps: int = 0
     max_errors: int = 0
@@ -89,7 +91,12 @@ def tau2_results(
             "num_trials": max(rollout.trial for rollout in roots) + 1,
             "max_steps": about.max_steps,
             "max_errors": about.max_errors,
-            "user_info": {"implementation": OURS, "llm": about.user or None, "llm_args": dict(about.user_args)},
+            "user_info": {
+                "implementation": OURS,
+                "llm": about.user or None,
+                "llm_args": dict(about.user_args),
+                **({OURS: dict(about.user_version)} if about.user_version else {}),
+            },
             "agent_info": {
                 "implementation": OURS,
                 "llm": policies[0] if len(policies) == 1 else None,
@@ -211,6 +218,8 @@ def _reason(rollout: Rollout) -> str:
     if rollout.status == "completed":
         last = rollout.agent_turns[-1:]
         said = last[0].message if last else None
+        if said is not None and not (said.content.strip() or in_order(said) or last[0].observation):
+            return "agent_error"
         stopped = said is not None and not said.calls and AGENT_STOP in said.content
         return "agent_stop" if stopped else "user_stop"
     for name, ending in ENDINGS.items():

@@ -43,7 +43,7 @@ MINI_TOOLS: dict[str, str] = {
 @dataclass(frozen=True)
 class Preset:
     """What an agent is shown: the policy, which tools (None for all, in our words), how results read, and whether a
-    transfer ends the episode.
+    transfer, or an answer with neither text nor a call, ends the episode.
 
     With `instructions` the system message is the benchmark's frame around both texts, without them the policy alone.
     """
@@ -53,6 +53,7 @@ class Preset:
     tools: tuple[ToolSchema, ...] | None
     compact: bool
     transfer_ends: bool
+    silence_ends: bool = False
     instructions: str = ""
 
     @property
@@ -120,6 +121,9 @@ class AirlineDesk(AirlineTools):
         return seen
 
     async def reply(self, text: str, host: Host) -> Observation:
+        if self._shown.silence_ends and not text.strip():
+            self._talk.ended_by = "agent_error"
+            return Observation(done=True)
         self._talk.agent_texts.append(text)
         if AGENT_STOP in text:
             self._talk.ended_by = "agent_stop"

@@ -93,7 +93,9 @@ class PublishedTasks(AirlineTasks):
         offered = read_tools(tools) if tools else None
         every = offered or tuple(entry.schema for entry in AirlineTools.tools.values())
         self._tools_sha256 = sha256_json([tool.to_openai() for tool in every])
-        self._shown = dataclasses.replace(shown, policy=text, instructions=self._told.text, tools=offered)
+        self._shown = dataclasses.replace(
+            shown, policy=text, instructions=self._told.text, tools=offered, silence_ends=True
+        )
         found = guidelines_in(self._folder)
         self._guidelines = self._guidelines if guidelines else read_guidelines(found) if found else OWN
 

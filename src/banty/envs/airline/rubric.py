@@ -77,8 +77,8 @@ class Conversation:
 def score(world: AirlineWorld, state: State, gold: Gold, talk: Conversation, grade: Grade) -> Outcome:
     """The outcome under `grade`; its components hold both graders' verdicts and each part of them.
 
-    A conversation that nobody ended (a cap was reached) has failed under both. Where the graders disagree over a
-    published task, the reason says why, also in a success.
+    A conversation that nobody ended (a cap was reached, or the agent fell silent) has failed under both. Where the
+    graders disagree over a published task, the reason says why, also in a success.
     """
     ended = float(talk.ended_by in ("user_stop", "agent_stop"))
     right = gold_state(world, gold.task.actions)
@@ -104,6 +104,8 @@ def score(world: AirlineWorld, state: State, gold: Gold, talk: Conversation, gra
         failed = [name for name, value in gates.items() if not value]
     components = {**verdicts, **semantic, **process, **{f"tau2_{name}": value for name, value in tau2.items()}}
     reasons = [] if success else [f"{grade}: {', '.join(failed)}"]
+    if talk.ended_by == "agent_error":
+        reasons.append("the agent answered with neither text nor a call")
     if verdicts["semantic"] != verdicts["tau2"] and not gold.process:
         reasons.append(_disagreement(components, state, right, gold, talk))
     return Outcome(success, verdicts[grade], components, "; ".join(reasons))
