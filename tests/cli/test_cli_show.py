@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from pathlib import Path
 
 from rich.console import Console
 from tests.evals.toy_desk import GuessingTasks
 from tests.rollouts_by_hand import rollout, task
 
+from banty.cli.evaluate import unscored_words
 from banty.cli.plain import visible
 from banty.cli.show import detectable, show_card, show_rollout
 from banty.evals import EvalPlan, make_card
@@ -30,6 +32,7 @@ def test_the_table_says_which_k_errors_took_away() -> None:
     shown = screen_of(show_card, card)
     assert "1 tasks lack scored trials" in shown
     assert "3 scored, 1 excluded (1 simulator)" in shown
+    assert "with --out 'two runs' --resume plays them again" in unscored_words(card, Path("two runs"))
     complete = make_card(IDENTITY, scored, {}, 1.0)
     assert "lack scored trials" not in screen_of(show_card, complete)
 

@@ -70,7 +70,7 @@ def test_the_terminal_shows_both_and_why_they_differ() -> None:
     text = shown(card)
     assert "under tau2" in text
     assert "over 2 of 4 episodes, in 2 tasks" in text
-    assert f"task 1, trial 1: {REASON}" in text
+    assert f"task 1, trial 1: {REASON.removeprefix('tau2: db; ')}" in text
     many = [rollout(index, 0, 0.0, 1.0, REASON) for index in range(25)]
     assert "... and 5 more, in the card" in shown(make_card(identity(), many, {}, 1.0))
 

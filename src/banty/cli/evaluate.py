@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -54,7 +55,7 @@ def run_eval(
     engine = chosen.engine or (user.engine if user else {})
     if engine:
         write_json(folder / ENGINE_FILE, engine)
-    go_on = f"--out {out or folder} --resume"
+    go_on = f"--out {shlex.quote(str(out or folder))} --resume"
     kept = kept or f"finished episodes are kept; go on with the same command and {go_on}"
     used = PhaseMeter((chosen.policy,), machine_of(folder))
     started = time.perf_counter()
@@ -108,7 +109,7 @@ def unscored_words(card: Card, out: Path) -> str:
         told.append(f"tasks left out because no episode of theirs is: {bare} of {len(card.successes)}")
     if 0 < len(card.data["pass_hat"]) < card.data["identity"]["num_trials"]:
         told.append(f"pass^k ends at k = {len(card.data['pass_hat'])}, the fewest scored episodes of any other task")
-    return f"{'; '.join(told)}. The same command with --out {out} --resume plays them again"
+    return f"{'; '.join(told)}. The same command with --out {shlex.quote(str(out))} --resume plays them again"
 
 
 def _note_phases(folder: Path, used: PhaseMeter, played: Sequence[Rollout], wall_s: float) -> None:

@@ -20,7 +20,7 @@ from rich.table import Table
 from banty.cli.choices import Chosen
 from banty.cli.evaluate import NothingScored, claim, identity_of, recipe_of, run_eval, unscored_words
 from banty.cli.plain import plain
-from banty.cli.show import interval, number
+from banty.cli.show import amiss_rows, disagreement_lines, grader_rows, interval, number
 from banty.cli.users import Desk, User, slug
 from banty.errors import InputError, StoreError
 from banty.evals import Card, EvalPlan, UserComparison, compare_users, read_card, user_of_card
@@ -184,6 +184,10 @@ def show_users(console: Console, results: UserResults, out: Path) -> None:
         if user["version"]:
             console.print(plain(f"{user['name']}: {user['version']}", style="dim"))
     for name, card in results.cards.items():
+        for what, value in (*grader_rows(card.data), *amiss_rows(card.data["behaviour"])):
+            console.print(plain(f"{name}: {what} {value}"))
+        for line in disagreement_lines(card.data):
+            console.print(plain(f"  {line}"))
         if unscored := unscored_words(card, out):
             console.print(plain(f"note: under {name} {unscored}"))
     if results.comparison is None:
@@ -196,15 +200,15 @@ def show_users(console: Console, results: UserResults, out: Path) -> None:
         pairs.add_row(*map(plain, (pair.first, pair.second, *told, pair.verdict)))
     console.print(pairs)
     spread = results.comparison.spread
-    console.print(
-        plain(
-            f"spread between users over {spread.num_tasks} tasks scored under all: range {number(spread.range)} of "
-            f"pass^1, standard deviation {number(spread.sd_between_users)} once sampling noise is taken off"
-        )
+    found = (
+        f"over {spread.num_tasks} tasks scored under all: range {number(spread.range)} of pass^1, standard deviation "
+        f"{number(spread.sd_between_users)} once sampling noise is taken off"
     )
+    unknown = "is not known: no task is scored under all"
+    console.print(plain(f"spread between users {found if spread.num_tasks else unknown}"))
     for user in results.data["users"]:
         excluded = sum(user.get("faults", {}).values())
-        if excluded > _MANY_EXCLUDED * user.get("num_episodes", 0):
+        if user.get("num_scored") and excluded > _MANY_EXCLUDED * user["num_episodes"]:
             share = f"{excluded} of {user['num_episodes']} episodes are excluded as faults of user {user['name']}"
             console.print(plain(f"note: {share}; its rate is about the rest, which nobody drew at random"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,7 +63,8 @@ def show_card(console: Console, card: Card) -> None:
             f"{number(data['behaviour']['turns_per_episode'], 1)}, {number(data['behaviour']['calls_per_episode'], 1)}",
         ),
         ("calls that erred", number(data["behaviour"]["call_error_share"])),
-        *_graders(data),
+        *amiss_rows(data["behaviour"]),
+        *grader_rows(data),
         ("grader, user", f"{identity['provenance'].get('grader', '-')}, {user_words(user_of_card(data))}"),
         *_simulator(data.get("simulator") or {}),
         ("temperature, seed", f"{identity['params']['temperature']:g}, {identity['seed']}"),
@@ -73,7 +75,20 @@ def show_card(console: Console, card: Card) -> None:
     for what, value in rows:
         table.add_row(plain(what), plain(value))
     console.print(table)
-    _show_disagreements(console, data)
+    for line in disagreement_lines(data):
+        console.print(plain(line))
+
+
+def amiss_rows(behaviour: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows for what rather points at a server or its settings than at a policy; none where there is nothing of it."""
+    rows = []
+    if share := behaviour.get("empty_answer_share"):  # a card written before had none
+        hint = ": all of them; look at what the server sends, and try another --tool-calls" if share == 1 else ""
+        rows.append(("answers with neither text nor a call", f"{number(share)}{hint}"))
+    if unknown := behaviour.get("unknown_tools"):
+        named = ", ".join(f"{count} {name}" for name, count in unknown.items())
+        rows.append(("calls of tools that are not there", named))
+    return rows
 
 
 def _task_file(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -82,7 +97,7 @@ def _task_file(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [("task file", f"{provenance.get('tasks_version', '-')}, sha256 {found[:12]}")] if found else []
 
 
-def _graders(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+def grader_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """A row for each grader, where episodes have two verdicts."""
     found = data.get("graders") or {}  # a card written before had none
     rows = [(f"under {name}", interval(found[name])) for name in GRADERS if name in found]
@@ -92,19 +107,22 @@ def _graders(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _show_disagreements(console: Console, data: Mapping[str, Any]) -> None:
+def disagreement_lines(data: Mapping[str, Any]) -> list[str]:
+    """Where the graders disagree and why, a line a task and reason."""
     listed = (data.get("graders") or {}).get("disagreements", [])
     trials: dict[tuple[str, str], list[str]] = {}
     for one in listed:
-        if " passes and " in one["reason"]:
-            place = str(one["public"].get("task_id", one["task"])), one["reason"]
+        if found := _WHICH_AND_WHY.search(one["reason"]):
+            place = str(one["public"].get("task_id", one["task"])), found.group()
             trials.setdefault(place, []).append(str(one["trial"]))
-    for (name, reason), of in list(trials.items())[:_MOST_SHOWN]:
-        console.print(plain(f"task {name}, trial{'s' if len(of) > 1 else ''} {', '.join(of)}: {reason}"))
-    if len(trials) > _MOST_SHOWN:
-        console.print(plain(f"... and {len(trials) - _MOST_SHOWN} more, in the card", style="dim"))
+    lines = [
+        f"task {name}, trial{'s' if len(of) > 1 else ''} {', '.join(of)}: {why}" for (name, why), of in trials.items()
+    ]
+    more = [f"... and {len(lines) - _MOST_SHOWN} more, in the card"] if len(lines) > _MOST_SHOWN else []
+    return [*lines[:_MOST_SHOWN], *more]
 
 
+_WHICH_AND_WHY = re.compile(r"\w+ passes and .*")
 _MOST_SHOWN = 20
 
 
@@ -137,10 +155,13 @@ def _missing_ks(data: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _episodes(data: Mapping[str, Any]) -> str:
-    causes = ", ".join(f"{count} {cause}" for cause, count in sorted(data["causes"].items()))
+    causes = ", ".join(f"{count} {_CAUSES.get(cause, cause)}" for cause, count in sorted(data["causes"].items()))
     excluded = data["num_episodes"] - data["num_scored"]
     text = f"{data['num_scored']} scored, {excluded} excluded"
     return f"{text} ({causes})" if causes else text
+
+
+_CAUSES = {"turns": "cut by the cap of turns", "tokens": "cut by a cap of tokens", "errors": "cut by errors in a row"}
 
 
 def show_comparison(console: Console, comparison: CardComparison) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,7 +206,9 @@ def _imitate(
         train_sft(recipe.train, samples, trainee.learner, run, on_step, loss=recipe.loss, machine=machine)
     except KeyboardInterrupt:
         kept = f"a checkpoint of every {recipe.train.checkpoint_every} updates is kept"
-        raise Interrupted(f"interrupted; {kept}; go on with banty train --resume {run.path}") from None
+        raise Interrupted(
+            f"interrupted; {kept}; go on with banty train --resume {shlex.quote(str(run.path))}"
+        ) from None
     trainee.policy.load(trainee.learner.publish())
 
 
@@ -285,7 +288,7 @@ def _whole(path: str) -> str:
 
 
 def _kept(run: RunFolder) -> str:
-    return f"every finished step is kept; go on with banty train --resume {run.path}"
+    return f"every finished step is kept; go on with banty train --resume {shlex.quote(str(run.path))}"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -249,7 +250,9 @@ def _what_it_is(folder: Path) -> str:
     if not (folder / "recipe.json").is_file():
         return "it holds no card.json"
     if _recipe_in(folder).get("kind") == "eval":
-        return f"the evaluation in it has not ended; go on with banty eval ... --out {folder} --resume"
+        return (
+            f"the evaluation in it has not ended; go on with banty eval ... --out {shlex.quote(str(folder))} --resume"
+        )
     inside = [str(place.parent) for place in sorted(folder.glob("eval-*/card.json"))]
     named = f"; name one of its evaluations: {', '.join(inside)}" if inside else ", and it has no evaluation yet"
     return f"it is a training run{named}"
