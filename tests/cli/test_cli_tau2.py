@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from tests.envs.airline.conftest import DB
 from tests.envs.airline.naive import NaiveDesk
 from tests.interop import logs
+from tests.policies.test_policies_endpoint import call as called
+from tests.policies.test_policies_endpoint import choice, serving
 from typer.testing import CliRunner, Result
 
 from banty.cli.app import app
@@ -87,6 +90,7 @@ def test_an_evaluation_is_exported_graded_and_imported(data: Path, tmp_path: Pat
     graded = banty("tau2", "grade", file, "--data", data, "--out", tmp_path / "grades.json")
     assert graded.exit_code == 0, graded.output
     assert "4 of 4 simulations graded" in graded.output
+    assert re.search(r"reward 1\.000 \[0\.\d+, 1\.000\] .*\(tau2\), .* over 2 tasks, 95 % by task", graded.output)
     assert "the file says otherwise of 0" in graded.output
     assert json.loads((tmp_path / "grades.json").read_text())["num_graded"] == 4
     assert banty("import", file, "--out", tmp_path / "back").exit_code == 0
@@ -139,6 +143,45 @@ def test_both_graders_and_their_disagreements_are_printed_and_in_the_card(data: 
     assert (listed["public"], listed["reason"]) == ({"task_id": "7"}, reason)
     file = data / "tasks.json"
     assert card["identity"]["provenance"]["tasks_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_both_graders_are_printed_under_each_of_several_users(data: Path, tmp_path: Path) -> None:
+    text = (data / "tasks.json").read_text()
+    (data / "tasks.json").write_text(text.replace('"16"', '"1e2"'))
+    out, options = tmp_path / "two runs", ["-o", f"data={data}", "--split", "base", "--tasks", "2", "--trials", "1"]
+    with serving(lambda body: (200, {}, choice({"content": _customer(body["messages"])}))) as server:
+        users = ["--user", f"{server.url}#a", "--user", f"{server.url}#b"]
+        done = banty("eval", "golden-replay", "--env", "airline/tau2", *options, *users, "--no-baselines", "--out", out)
+    assert done.exit_code == 0, done.output
+    for name in "ab":
+        assert f"{name}: under tau2 1.000" in done.output
+        assert f"{name}: under semantic 0.500" in done.output
+        assert f"{name}: graders disagree over 1 of 2 episodes, in 1 tasks" in done.output
+    reason = "task 7, trial 0: tau2 passes and semantic fails: '1e2' stands only inside other words or numbers"
+    assert done.output.count(reason) == 2
+
+
+def _customer(messages: list[dict[str, str]]) -> str:
+    return "Please help me." if all(one["role"] != "assistant" for one in messages) else "###STOP###"
+
+
+def test_an_endpoint_that_says_nothing_or_calls_unknown_tools_is_seen_to(data: Path, tmp_path: Path) -> None:
+    said: dict[str, Any] = {
+        "silent": {"content": None},
+        "lost": {"content": None, "tool_calls": [called("fly", "{}")]},
+    }
+    options = ["-o", f"data={data}", "-o", "customer=silent", "--split", "base", "--tasks", "2", "--trials", "1"]
+    told = {}
+    with serving(lambda body: (200, {}, choice(said[body["model"]]))) as server:
+        for name in said:
+            words = ["eval", f"{server.url}#{name}", "--env", "airline/tau2", *options, "--no-baselines"]
+            done = banty(*words, "--out", tmp_path / name)
+            assert done.exit_code == 0, done.output
+            told[name] = done.output
+    assert re.search(r"95 % by task +│ 0\.000", told["silent"]), "also task 9, which takes no write"
+    assert re.search(r"neither text nor a call +│ 1\.000: all of them; look at what the server sends", told["silent"])
+    assert re.search(r"calls of tools that are not there +│ \d+ fly", told["lost"])
+    assert "2 scored, 0 excluded (2 cut by errors in a row)" in told["lost"]
 
 
 def test_without_data_it_says_where_to_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

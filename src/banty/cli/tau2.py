@@ -14,8 +14,10 @@ from banty.envs.airline.data import benchmark_data, load_world
 from banty.envs.airline.grade_tau2 import failing_gold
 from banty.envs.airline.tau2tasks import load_tasks
 from banty.envs.state import State
-from banty.interop import Regraded, RegradeReport, load_tau2, read_calls, regrade_tau2, run_tau2_calls
+from banty.interop import Regraded, RegradeReport, Tau2Reward, load_tau2, read_calls, regrade_tau2, run_tau2_calls
+from banty.interop.tau2 import ENDINGS
 from banty.runs.folder import write_json
+from banty.stats import clustered_interval
 
 tau2_app = typer.Typer(
     help="tau2-bench's airline domain, to compare implementations by: its data, calls and rewards.",
@@ -136,9 +138,13 @@ def grade(
 def _lines(report: RegradeReport) -> list[str]:
     told: dict[str, Any] = report.to_json()
     graded = f"{told['num_graded']} of {told['num_simulations']} simulations graded on {report.world}"
-    if told["num_graded"]:
-        graded += f": mean reward {told['mean_reward']:.3f} (tau2), {told['mean_semantic']:.3f} (semantic)"
-    lines = [graded, f"the file says otherwise of {len(report.disagreements)}"]
+    lines = [f"{graded}: {_rates(report)}" if told["num_graded"] else graded]
+    if unscored := {name: count for name, count in told["endings"].items() if _is_errored(name)}:
+        listed = ", ".join(f"{count} {name}" for name, count in sorted(unscored.items()))
+        lines.append(
+            f"ended by no doing of the agent's, 0 here as in the benchmark, unscored by banty import: {listed}"
+        )
+    lines.append(f"the file says otherwise of {len(report.disagreements)}")
     lines += _some(report.disagreements, lambda each: "; ".join(each.differs))
     replayed = [each for each in report.simulations if each.replay]
     if replayed:
@@ -151,6 +157,21 @@ def _lines(report: RegradeReport) -> list[str]:
         lines.append(f"not graded: {len(faults)}")
         lines += _some(faults, lambda each: each.fault)
     return lines
+
+
+def _rates(report: RegradeReport) -> str:
+    """Success under each grader, as elsewhere: the mean over tasks and its interval."""
+    by_task: dict[str, list[Tau2Reward]] = {}
+    for each in report.simulations:
+        if each.found is not None:
+            by_task.setdefault(each.task_id, []).append(each.found)
+    tau2 = clustered_interval([[one.reward for one in trials] for trials in by_task.values()], method="wilson")
+    semantic = clustered_interval([[one.semantic for one in trials] for trials in by_task.values()], method="wilson")
+    return f"reward {tau2} (tau2), {semantic} (semantic), over {len(by_task)} tasks, 95 % by task"
+
+
+def _is_errored(ended_by: str) -> bool:
+    return ended_by in ENDINGS and ENDINGS[ended_by].status == "errored"
 
 
 def _some(listed: Sequence[Regraded], words: Any) -> list[str]:
