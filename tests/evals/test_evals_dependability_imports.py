@@ -19,7 +19,7 @@ from banty.report.dependability import card_headline, dependability_page
 from banty.rollout import Store
 from banty.runs import RunFolder
 
-ABOUT = {
+ABOUT: dict[str, Any] = {
     "agent_info": {"llm": "agent", "llm_args": {"temperature": 0.5}},
     "user_info": {"llm": "gpt", "llm_args": {"temperature": 0.0}},
     "seed": 300,
@@ -58,6 +58,22 @@ def test_what_a_log_says_is_on_its_card(tmp_path: Path) -> None:
     assert "is an imported log" in " ".join(card["notes"])
     assert "Not audited" in card_headline(card)
     assert "doing nothing on" not in dependability_page(json.loads(json.dumps(card)))
+
+
+def test_a_log_s_user_has_the_version_that_the_log_tells(tmp_path: Path) -> None:
+    rollouts = [episode(0, 0, True, GOOD, WRITE), episode(1, 0, True, GOOD)]
+    ours = {"name": "gpt", "kind": "endpoint", "served": ["gpt-1"], "guidelines_sha256": "ab" * 32, "checks_version": 2}
+    told: list[tuple[Any, str]] = [
+        (ours, "served gpt-1, guidelines abababababab, checks 2"),
+        ({"guidelines_sha256": "cd" * 32}, "guidelines cdcdcdcdcdcd"),
+        ({"served": "gpt", "checks_version": ["?"], "name": None}, ""),
+        ("damaged", ""),
+    ]
+    for place, (version, said) in enumerate(told):
+        about = {**ABOUT, "user_info": {**ABOUT["user_info"], "banty": version}}
+        results = read_results([imported(tmp_path / str(place), rollouts, about=about)])
+        (user,) = dependability_card(results, facts_of_log({}, {}))["users"]
+        assert (user["name"], user["version"], user["temperature"]) == ("gpt", said, 0.0)
 
 
 def test_a_log_without_reference_paths_or_with_unknown_tools(tmp_path: Path) -> None:

@@ -141,6 +141,7 @@ def test_a_user_played_by_a_policy_comes_back_as_what_it_said(folder: Path, tmp_
     ("policy", "user", "reason", "status"),
     [
         (says("Bye. ###STOP###"), "Hello.", "agent_stop", "completed"),
+        (says("Well.", " "), "Go on.", "agent_error", "completed"),
         (says("Well."), "Go on.", "max_steps", "truncated"),
         (says(ToolCall("fly", {})), "Go on.", "too_many_errors", "truncated"),
         (says("Well."), "", "user_error", "errored"),

@@ -9,10 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
+from banty.cli.evaluate import USER_FILE
 from banty.cli.inspection import taskset_of_run
 from banty.cli.plain import visible
 from banty.errors import InputError
+from banty.evals import user_of
 from banty.interop import GOLDEN, KIND, ExportAbout, ExportTask, tau2_results
+from banty.interop.tau2extras import OURS
 from banty.interop.tau2tasks import bare_task, export_task, tasks_of_log
 from banty.records import Rollout
 from banty.rollout import stored_rollouts
@@ -45,7 +48,8 @@ def export(
     recipe, manifest = opened.read_json("recipe.json"), opened.read_json("manifest.json")
     rollouts = [one for one in stored_rollouts(folder) if one.depth == 0]
     tasks = _tasks(folder, recipe, rollouts, allow_code)
-    data, notes = tau2_results(rollouts, tasks, _about(recipe, manifest))
+    served = opened.read_json(USER_FILE) if (folder / USER_FILE).is_file() else {}
+    data, notes = tau2_results(rollouts, tasks, _about(recipe, manifest, served))
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(data, indent=2) + "\n")
     for note in notes:
@@ -73,7 +77,7 @@ def _tasks(
     }
 
 
-def _about(recipe: Mapping[str, Any], manifest: Mapping[str, Any]) -> ExportAbout:
+def _about(recipe: Mapping[str, Any], manifest: Mapping[str, Any], served: Mapping[str, Any]) -> ExportAbout:
     started = str(manifest.get("started") or "")
     if recipe.get("kind") == KIND:  # what the log said of itself
         told: Mapping[str, Any] = recipe.get("about") or {}
@@ -84,6 +88,7 @@ def _about(recipe: Mapping[str, Any], manifest: Mapping[str, Any]) -> ExportAbou
             started=started,
             user=str(user_info.get("llm") or user_info.get("implementation") or ""),
             user_args=user_info.get("llm_args") or {},
+            user_version=user_info.get(OURS) or {},
             agent_args=agent_info.get("llm_args") or {},
             max_steps=int(told.get("max_steps") or 0),
             max_errors=int(told.get("max_errors") or 0),
@@ -101,6 +106,7 @@ def _about(recipe: Mapping[str, Any], manifest: Mapping[str, Any]) -> ExportAbou
         started=started,
         user=user,
         user_args=(recipe.get("role_params") or {}).get("user") or {},
+        user_version=user_of(recipe, served),
         agent_args=dict(params),
         max_steps=2 * int(limits.get("max_turns") or 0),
         max_errors=int(limits.get("max_consecutive_errors") or 0),

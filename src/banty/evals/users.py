@@ -49,9 +49,10 @@ def user_of(identity: Mapping[str, Any], notes: Mapping[str, Any] | None = None)
 
 
 def _version(found: Mapping[str, Any], played: str | None) -> str:
-    served = found["served"] or ([str(found["model"])] if found["model"] else [])
+    asked = "" if found["served"] else str(found["model"] or "")
     parts = {
-        "served": ", ".join(served) if played else "",
+        "served": ", ".join(found["served"]) if played else "",
+        "asked for": asked if played else "",
         "weights": str(found["weights_sha256"] or "")[:12],
         "guidelines": str(found["guidelines_sha256"] or "")[:12],
         "generator": "" if found["generator_version"] is None else str(found["generator_version"]),

@@ -6,6 +6,7 @@ files of 0.1 to 0.2.1 have fewer fields of the same names. Nothing of the benchm
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +19,8 @@ from banty.interop.conversation import UNKNOWN_TOOL, Said, turns_of
 from banty.interop.effects import airline_effects, with_known
 from banty.interop.places import Place, described
 from banty.interop.reading import Ending, Episode, Reading
-from banty.interop.tau2extras import Extras, RolloutExtras, is_unread, own_id, tools_of
-from banty.records import Effect, GoldenCall, Message, Outcome, ToolCall, ToolSchema
+from banty.interop.tau2extras import OURS, Extras, RolloutExtras, is_unread, own_id, tools_of
+from banty.records import JSON, Effect, GoldenCall, Message, Outcome, ToolCall, ToolSchema
 
 VERSION = "tau2-bench 0.1 to 1.0.1"
 SUCCESS_RULE = "reward within 1e-6 of 1, as tau2-bench counts"
@@ -208,7 +209,17 @@ def _note_about(reading: Reading, info: Mapping[str, Any]) -> None:
         given = info.get(name)
         if isinstance(given, Mapping):
             kept = {key: given.get(key) for key in ("implementation", "llm", "llm_args")}
-            reading.about.setdefault(name, kept)
+            reading.about.setdefault(name, {**kept, **_version(given)})
+
+
+def _version(player: Mapping[str, Any]) -> dict[str, JSON]:
+    """What tells a user from another of the same name: what our export wrote, else its guidelines' hash."""
+    ours, guidelines = player.get(OURS), player.get("global_simulation_guidelines")
+    if isinstance(ours, Mapping):
+        return {OURS: dict(ours)}
+    if isinstance(guidelines, str) and guidelines:
+        return {OURS: {"guidelines_sha256": hashlib.sha256(guidelines.encode()).hexdigest()}}
+    return {}
 
 
 def _episode(

@@ -33,7 +33,9 @@ def imported_card(folder: Path, recipe: Mapping[str, Any], rollouts: Sequence[Ro
             f"{folder} is a log of several collections, such as the steps of a training run, between which the policy "
             "changed; import each alone, for a card is about one policy"
         )
-    return make_card(_identity(recipe, rollouts, next(iter(policies))), rollouts, {}, 0.0)
+    served = _user(recipe).get("served")
+    notes = {"served": [str(name) for name in served] if isinstance(served, list) else []}
+    return make_card(_identity(recipe, rollouts, next(iter(policies))), rollouts, {}, 0.0, user_notes=notes)
 
 
 def _identity(recipe: Mapping[str, Any], rollouts: Sequence[Rollout], policy: str) -> dict[str, JSON]:
@@ -54,11 +56,36 @@ def _identity(recipe: Mapping[str, Any], rollouts: Sequence[Rollout], policy: st
         "policy_details": {},
         "roles": roles,
         "role_params": {"user": _sampling(user)} if roles else {},
+        "role_details": {"user": _told(recipe, _DETAILS)} if roles else {},
         "params": _sampling(agent),
         "limits": {},
         "tasks_sha256": sha256_json(tasks),
-        "provenance": {"grader": f"the log's own: {recipe.get('success')}", "user": "not known"},
+        "provenance": {
+            "grader": f"the log's own: {recipe.get('success')}",
+            "user": "not known",
+            **_told(recipe, _VERSIONS),
+        },
     }
+
+
+_DETAILS = {name: name for name in ("name", "kind", "model", "weights_sha256")}
+_VERSIONS = {
+    "guidelines": "user_guidelines",
+    "guidelines_sha256": "user_guidelines_sha256",
+    "generator_version": "user_version",
+    "checks_version": "user_checks",
+}
+"""Where an evaluation's identity has what `user_of` makes a user of."""
+
+
+def _user(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the log says of its user beyond the name: what an export of ours wrote, or a hash of its guidelines."""
+    return table(table(table(recipe.get("about")).get("user_info")).get("banty"))
+
+
+def _told(recipe: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, JSON]:
+    told = _user(recipe)
+    return {name: told[key] for key, name in names.items() if isinstance(told.get(key), (str, int))}
 
 
 def _sampling(player: Mapping[str, Any]) -> dict[str, JSON]:
