@@ -59,6 +59,7 @@ def test_success_and_pass_k_are_the_result_card_s(tmp_path: Path) -> None:
         "num_excluded": 1,
         "statuses": {"completed": 7, "errored": 1},
         "causes": {"simulator": 1},
+        "user_faults": {"no_answer": 1},
     }
 
 
@@ -446,10 +447,14 @@ def test_graders_of_a_card_alone(tmp_path: Path) -> None:
 
 
 def test_why_pass_k_ends_early_is_said(tmp_path: Path) -> None:
-    folder = made.write(tmp_path / "a", made.episodes([[1, 0, 1], [1, None, None], [None, None, None]]))
+    rollouts = made.episodes([[1, 0, 1], [1, None, None], [None, None, None]])
+    folder = made.write(tmp_path / "a", rollouts)
     card = dependability_card(read_results([folder]), NOBODY)
     assert list(card["users"][0]["pass_hat"]) == ["1"]
     assert "pass^k ends at k = 1: of task hand/made:test:1, 1 of 3 trials were scored" in card["notes"]
+    named = [dataclasses.replace(one, task=dataclasses.replace(one.task, public={"task_id": "B7"})) for one in rollouts]
+    card = dependability_card(read_results([made.write(tmp_path / "named", named)]), NOBODY)
+    assert "pass^k ends at k = 1: of task B7, 1 of 3 trials were scored" in card["notes"]
 
 
 def test_a_card_is_json_whatever_it_was_made_of(tmp_path: Path) -> None:

@@ -106,6 +106,13 @@ def test_a_json_file_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypatch: 
     assert json.loads(target.read_text()) == {"value": 3}
 
 
+def test_a_device_or_a_pipe_is_never_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StoreError, match="pipe: it is no regular file; name another"):
+        write_json(tmp_path / "pipe", {})
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_a_file_a_run_lacks_or_that_is_damaged_is_said(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run", {})
     with pytest.raises(InputError, match=r"has no result\.json; the run did not get that far"):

@@ -289,6 +289,7 @@ def episode_rows(users: Users) -> Sheet:
             ("left out of every rate", of("num_excluded")),
             ("how they ended", counts("statuses")),
             ("causes", counts("causes")),
+            ("faults of the user", counts("user_faults")),
         ],
     )
 

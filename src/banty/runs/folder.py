@@ -121,6 +121,8 @@ def write_text(path: Path, text: str) -> Path:
     """Write atomically: a reader sees the old file or the new one. Raises StoreError when it cannot be written."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        if path.exists() and not path.is_file():  # a device or a pipe, which would be replaced by a file
+            raise StoreError(f"could not write {path}: it is no regular file; name another")
         draft.write_text(text, encoding="utf-8")
         draft.replace(path)
     except OSError as error:

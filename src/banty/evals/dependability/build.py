@@ -10,12 +10,12 @@ from typing import Any
 from banty.evals.audit import AuditFile
 from banty.evals.dependability.audit import audit_json
 from banty.evals.dependability.calls import errors_json, intents_json, tools_json
-from banty.evals.dependability.conduct import criteria_json, graders_json, habits_json
+from banty.evals.dependability.conduct import criteria_json, graders_json, habits_json, named_by
 from banty.evals.dependability.costs import Price, cost_json
 from banty.evals.dependability.facts import TaskFacts
 from banty.evals.dependability.results import CARD_FORMAT, Result, User, task_place, users_of
 from banty.evals.dependability.success import differences_json, noise_json, strata_json, success_json
-from banty.evals.users import table
+from banty.evals.users import simulator_report, table
 from banty.runs.folder import manifest
 
 FORMAT = CARD_FORMAT
@@ -85,6 +85,7 @@ def _episodes_json(user: User) -> dict[str, Any]:
     """How episodes ended, and which of them no rate counts."""
     statuses: Counter[str] = Counter()
     causes: Counter[str] = Counter()
+    faults: Counter[str] = Counter()
     total = scored = 0
     for result in user.results:
         total += sum(map(len, result.successes.values()))
@@ -92,15 +93,19 @@ def _episodes_json(user: User) -> dict[str, Any]:
         if result.rollouts is not None:
             statuses.update(one.status for one in result.rollouts)
             causes.update(one.cause for one in result.rollouts if one.cause)
+            failed = [one for one in result.rollouts if one.cause == "simulator"]
+            faults.update(_counts(simulator_report(failed)["faults"]))
         else:
             statuses.update(_counts(result.card.data.get("statuses")))
             causes.update(_counts(result.card.data.get("causes")))
+            faults.update(_counts(table(result.card.data.get("simulator")).get("faults")))
     return {
         "num_episodes": total,
         "num_scored": scored,
         "num_excluded": total - scored,
         "statuses": dict(statuses),
         "causes": dict(causes),
+        "user_faults": dict(faults),
     }
 
 
@@ -157,8 +162,8 @@ def _notes(results: Sequence[Result], users: Sequence[User], facts: TaskFacts) -
 def _short_of_trials(user: User, several: bool) -> str:
     """Why pass^k ends below the number of trials; empty where it does not."""
     counted = [
-        (sum(value is not None for value in trials), len(trials), place)
-        for result in user.results
+        (sum(value is not None for value in trials), len(trials), names[place])
+        for result, names in ((result, _task_names(result)) for result in user.results)
         for place, trials in result.successes.items()
     ]
     fewest, planned, place = min((one for one in counted if one[0]), default=(0, 0, ""))
@@ -166,6 +171,12 @@ def _short_of_trials(user: User, several: bool) -> str:
         return ""
     whose = f" with the user {user.name}" if several else ""
     return f"pass^k ends at k = {fewest}{whose}: of task {place}, {fewest} of {planned} trials were scored"
+
+
+def _task_names(result: Result) -> dict[str, str]:
+    """What a task is called, by its place: the name it was published under, else the place."""
+    places = {task_place(task["id"]): task.get("public") for task in result.card.data["tasks"]}
+    return {place: named_by(public, place) for place, public in places.items()}
 
 
 def _finite(value: Any) -> Any:

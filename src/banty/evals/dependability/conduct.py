@@ -90,7 +90,7 @@ def graders_json(user: User) -> dict[str, Any]:
             reasons = Counter(_reason(one, gates) for one in differing)
             rows.append(
                 {
-                    "task": _named_by(trials[0].task.public, str(trials[0].task.index)),
+                    "task": named_by(trials[0].task.public, str(trials[0].task.index)),
                     "num_trials": len(trials),
                     **dict(zip(GRADERS, passes, strict=True)),
                     "reasons": dict(reasons),
@@ -124,7 +124,7 @@ def _graders_of_card(user: User) -> dict[str, Any]:
             by_task.setdefault(task_place(str(one.get("task"))), []).append(one)
     rows: list[dict[str, Any]] = [
         {
-            "task": _named_by(trials[0].get("public"), place.rpartition(":")[2]),
+            "task": named_by(trials[0].get("public"), place.rpartition(":")[2]),
             "num_trials": len(trials),
             **{name: sum(one.get(name) == 1.0 for one in trials) for name in GRADERS},
             "reasons": dict(Counter(_disagreement(str(one.get("reason"))) for one in trials)),
@@ -179,6 +179,6 @@ def _disagreement(reason: str) -> str:
     return found[0] if found else reason
 
 
-def _named_by(public: Any, index: str) -> str:
+def named_by(public: Any, index: str) -> str:
     """The task's own name, where its public part has one."""
     return str(public["task_id"]) if isinstance(public, Mapping) and "task_id" in public else index
