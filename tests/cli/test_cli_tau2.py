@@ -86,6 +86,7 @@ def test_an_evaluation_is_exported_graded_and_imported(data: Path, tmp_path: Pat
     assert done.exit_code == 0, done.output
     assert f"4 simulations of 2 tasks: {file}" in done.output
     assert "overwrites nothing" in refused("export", run, "--out", file)
+    assert f"banty export {run} --format tau2" in refused("tau2", "grade", run, "--data", data)
     assert "'x' is not one of tau2" in refused("export", run, "--format", "x", "--out", tmp_path / "y.json")
     graded = banty("tau2", "grade", file, "--data", data, "--out", tmp_path / "grades.json")
     assert graded.exit_code == 0, graded.output
@@ -188,6 +189,8 @@ def test_without_data_it_says_where_to_look(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.delenv("TAU2_DATA_DIR", raising=False)
     file = logs.write_json(tmp_path / "calls.json", [CANCEL])
     assert "set TAU2_DATA_DIR" in refused("tau2", "calls", file)
+    nameless = refused("tau2", "calls", logs.write_json(tmp_path / "bad.json", [{"name": "x"}]), "--data", tmp_path)
+    assert nameless.endswith("Give a list of {name, arguments}, or an object of such lists")
     assert "no airline db.json" in refused("tau2", "calls", file, "--data", tmp_path)
     assert "there is no" in refused(
         "tau2", "calls", tmp_path / "none.json", "--data", logs.write_json(tmp_path / "d.json", DB)

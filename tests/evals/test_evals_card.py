@@ -109,7 +109,7 @@ def test_an_average_over_nothing_is_missing_and_not_zero(rollouts: list[Rollout]
     assert data["success"]["n"] == 0
     assert (data["pass_at"], data["pass_hat"], data["components"]) == ({}, {}, {})
     assert data["minimum_detectable_effect"] is None
-    assert data["behaviour"].pop("unknown_tools") == {}
+    assert data["unknown_tools"] == {}
     assert set(data["behaviour"].values()) == {None}
     assert data["cost"]["usd_per_solved"] is None
     assert data["num_scored"] == 0
@@ -155,7 +155,6 @@ def test_behaviour_components_and_cost_are_worked_out_again() -> None:
         "calls_per_episode": 1.0,
         "call_error_share": 1 / 3,
         "empty_answer_share": 0.0,
-        "unknown_tools": {},
         "capped_share": 1 / 3,
     }
     assert data["components"] == {"state": 0.5, "told": 0.5}
@@ -169,7 +168,7 @@ def test_empty_answers_and_calls_of_unknown_tools_are_counted() -> None:
     silent = dataclasses.replace(turn(1), message=Message("assistant", " "))
     data = card_of([rollout([turn(0, calls=tuple(lost)), silent, turn(2), turn(3)], False)])
     assert data["behaviour"]["empty_answer_share"] == 0.25
-    assert data["behaviour"]["unknown_tools"] == {"fly": 2, "x" * 80: 1}
+    assert data["unknown_tools"] == {"fly": 2, "x" * 80: 1}
 
 
 def test_baselines_have_intervals_and_counts() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,7 +92,7 @@ def _show_causes(console: Console, found: Mapping[str, Any]) -> None:
         counts = str(row["share"]["count"]), interval(row["share"], 2), str(row["num_tasks"])
         table.add_row(*map(plain, (row["words"], *counts)))
     console.print(table)
-    told = f"What most often, and one to read (banty inspect {found['run']} --rollout ID)"
+    told = f"What most often, and one to read (banty inspect {shlex.quote(found['run'])} --rollout ID)"
     console.print(plain(told, style="bold"), soft_wrap=True)
     for row in found["causes"]:
         about = ", ".join(f"{what} {count}" for what, count in row["about"].items() if what)

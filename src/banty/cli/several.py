@@ -184,7 +184,7 @@ def show_users(console: Console, results: UserResults, out: Path) -> None:
         if user["version"]:
             console.print(plain(f"{user['name']}: {user['version']}", style="dim"))
     for name, card in results.cards.items():
-        for what, value in (*grader_rows(card.data), *amiss_rows(card.data["behaviour"])):
+        for what, value in (*grader_rows(card.data), *amiss_rows(card.data)):
             console.print(plain(f"{name}: {what} {value}"))
         for line in disagreement_lines(card.data):
             console.print(plain(f"  {line}"))

@@ -63,7 +63,7 @@ def show_card(console: Console, card: Card) -> None:
             f"{number(data['behaviour']['turns_per_episode'], 1)}, {number(data['behaviour']['calls_per_episode'], 1)}",
         ),
         ("calls that erred", number(data["behaviour"]["call_error_share"])),
-        *amiss_rows(data["behaviour"]),
+        *amiss_rows(data),
         *grader_rows(data),
         ("grader, user", f"{identity['provenance'].get('grader', '-')}, {user_words(user_of_card(data))}"),
         *_simulator(data.get("simulator") or {}),
@@ -79,13 +79,13 @@ def show_card(console: Console, card: Card) -> None:
         console.print(plain(line))
 
 
-def amiss_rows(behaviour: Mapping[str, Any]) -> list[tuple[str, str]]:
+def amiss_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Rows for what rather points at a server or its settings than at a policy; none where there is nothing of it."""
     rows = []
-    if share := behaviour.get("empty_answer_share"):  # a card written before had none
+    if share := data["behaviour"].get("empty_answer_share"):  # a card written before had none
         hint = ": all of them; look at what the server sends, and try another --tool-calls" if share == 1 else ""
         rows.append(("answers with neither text nor a call", f"{number(share)}{hint}"))
-    if unknown := behaviour.get("unknown_tools"):
+    if unknown := data.get("unknown_tools"):
         named = ", ".join(f"{count} {name}" for name, count in unknown.items())
         rows.append(("calls of tools that are not there", named))
     return rows

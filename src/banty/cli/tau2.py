@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from banty.envs.airline.data import benchmark_data, load_world
 from banty.envs.airline.grade_tau2 import failing_gold
 from banty.envs.airline.tau2tasks import load_tasks
 from banty.envs.state import State
+from banty.errors import InputError
 from banty.interop import Regraded, RegradeReport, Tau2Reward, load_tau2, read_calls, regrade_tau2, run_tau2_calls
 from banty.interop.tau2 import ENDINGS
 from banty.runs.folder import write_json
@@ -123,8 +125,12 @@ def grade(
 
         banty tau2 grade data/simulations --data ~/tau2-bench --out grades.json
     """
+    given = Path(simulations)
+    if (given / "recipe.json").is_file():
+        told = f"banty export {shlex.quote(simulations)} --format tau2 --out FILE.json"
+        raise InputError(f"{given} is a folder of Banty's; write it as results of the benchmark first: {told}")
     place = benchmark_data(data)
-    report = regrade_tau2(Path(simulations), load_world(place), load_tasks(tasks) if tasks else None)
+    report = regrade_tau2(given, load_world(place), load_tasks(tasks) if tasks else None)
     if out:
         write_json(Path(out), report.to_json())
     if as_json:

@@ -92,6 +92,7 @@ def make_card(
         "graders": grader_table(rollouts),
         "baselines": {name: _baseline(trials) for name, trials in baselines.items()},
         "behaviour": _behaviour(rollouts),
+        "unknown_tools": _unknown_tools(rollouts),
         "habits": _habits(rollouts, decode, habits or {}, words or {}),
         "cost": _cost(rollouts, wall_s),
         "tasks": tasks,
@@ -193,22 +194,27 @@ def _baseline(rollouts: Sequence[Rollout]) -> dict[str, Any]:
     return {**_interval_json(interval), "num_passed": num_passed, "num_tasks": len(rollouts)}
 
 
-def _behaviour(rollouts: Sequence[Rollout]) -> dict[str, Any]:
+def _behaviour(rollouts: Sequence[Rollout]) -> dict[str, float | None]:
     """Means over scored episodes, and shares over calls and over the agent's answers; None where there is nothing to
-    average. `unknown_tools` counts calls of tools that were not there, the most frequent names first."""
+    average."""
     scored = [rollout for rollout in rollouts if rollout.scored]
     calls = [call for rollout in scored for turn in rollout.agent_turns for call in turn.calls]
     answers = [turn.message for rollout in scored for turn in rollout.agent_turns]
     empty = sum(not (answer.content.strip() or answer.calls or answer.faults) for answer in answers)
-    unknown = Counter(call.name[:_MOST_CHARACTERS] for call in calls if call.error == "unknown_tool")
     return {
         "turns_per_episode": len(answers) / len(scored) if scored else None,
         "calls_per_episode": len(calls) / len(scored) if scored else None,
         "call_error_share": sum(bool(call.error) for call in calls) / len(calls) if calls else None,
         "empty_answer_share": empty / len(answers) if answers else None,
-        "unknown_tools": dict(unknown.most_common(_MOST_NAMES)),
         "capped_share": sum(rollout.status == "truncated" for rollout in scored) / len(scored) if scored else None,
     }
+
+
+def _unknown_tools(rollouts: Sequence[Rollout]) -> dict[str, int]:
+    """How often scored episodes called tools that were not there, the most frequent names first."""
+    calls = [call for rollout in rollouts if rollout.scored for turn in rollout.agent_turns for call in turn.calls]
+    found = Counter(call.name[:_MOST_CHARACTERS] for call in calls if call.error == "unknown_tool")
+    return dict(found.most_common(_MOST_NAMES))
 
 
 def _cost(rollouts: Sequence[Rollout], wall_s: float) -> dict[str, float | None]:

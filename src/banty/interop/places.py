@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,11 +29,12 @@ _IS: Mapping[Kind, Callable[[Any], bool]] = {
 
 @dataclass(frozen=True)
 class Place:
-    """A record of a file; records are counted from 1, and `what` says which part of it."""
+    """A record of a file, counted from 1; `what` says which part of it, `advice` what to do if it is wrong."""
 
     file: Path
     record: int = 0
     what: str = ""
+    advice: str = "Is the log whole, and of the format it was read as (--format)? Nothing was written"
 
     def __str__(self) -> str:
         parts = [str(self.file), f"record {self.record}" if self.record else "", self.what]
@@ -41,11 +42,11 @@ class Place:
 
     def part(self, what: str) -> Place:
         """A part of what is at this place."""
-        return Place(self.file, self.record, f"{self.what}, {what}" if self.what else what)
+        return replace(self, what=f"{self.what}, {what}" if self.what else what)
 
     def wrong(self, expected: str, found: Any) -> InputError:
         """The error to raise for `found` where `expected` should be."""
-        return InputError(f"{self}: expected {expected}, found {described(found)}. {_ADVICE}")
+        return InputError(f"{self}: expected {expected}, found {described(found)}. {self.advice}")
 
     def take(self, data: Any, kind: Kind) -> Any:
         """`data`, or InputError where it is of another kind."""
@@ -63,9 +64,6 @@ class Place:
         """The value under `key`; `default` where it is missing or null."""
         value = data.get(key)
         return default if value is None else self.part(key).take(value, kind)
-
-
-_ADVICE = "Is the log whole, and of the format it was read as (--format)? Nothing was written"
 
 
 def described(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +79,13 @@ def read_calls(file: Path) -> dict[str, list[ToolCall]]:
         raise InputError(f"there is no {file}; give a file of calls: JSON of [{{name, arguments}}]") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file} cannot be read: {error}") from error
-    found = _parsed(text, file)
+    found, place = (
+        _parsed(text, file),
+        Place(file, advice="Give a list of {name, arguments}, or an object of such lists"),
+    )
     if isinstance(found, Mapping) and "name" not in found:
-        return {str(name): _calls(listed, Place(file, 0, f"sequence {name!r}")) for name, listed in found.items()}
-    return {FRESH: _calls([found] if isinstance(found, Mapping) else found, Place(file))}
+        return {str(name): _calls(listed, replace(place, what=f"sequence {name!r}")) for name, listed in found.items()}
+    return {FRESH: _calls([found] if isinstance(found, Mapping) else found, place)}
 
 
 def _parsed(text: str, file: Path) -> Any:
@@ -97,7 +100,7 @@ def _parsed(text: str, file: Path) -> Any:
 def _calls(listed: Any, place: Place) -> list[ToolCall]:
     if not isinstance(listed, list):
         raise InputError(f"{place}: expected a list of calls, found {described(listed)}")
-    return [_call(raw, Place(place.file, number, place.what)) for number, raw in enumerate(listed, 1)]
+    return [_call(raw, replace(place, record=number)) for number, raw in enumerate(listed, 1)]
 
 
 def _call(raw: Any, place: Place) -> ToolCall:
