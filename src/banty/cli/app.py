@@ -16,6 +16,7 @@ from banty.cli.audit import audit, overlapping_in
 from banty.cli.calibrate import calibrate
 from banty.cli.card import card
 from banty.cli.choices import (
+    Chosen,
     fresh_folder,
     policy_of,
     prices_of,
@@ -271,16 +272,26 @@ def evaluate(
         print_json(plans[0] if len(plans) == 1 else {"users": plans})
         return
     folder = fresh_folder(out, f"eval-{desks[0].taskset.env.replace('/', '-')}")
-    if len(seats) > 1:
-        results = run_several(seats, chosen, folder, resume=resume, baselines=baselines, quiet=as_json)
-        if as_json:
-            print_json(results.data)
-        else:
-            show_users(Console(), results, folder)
-            print(f"users: {folder / 'users.json'}")
-        if results.unscored:
-            raise NothingScored("; ".join(results.unscored))
-        return
+    measured = _measure_several if len(seats) > 1 else _measure_one
+    measured(seats, chosen, folder, resume=resume, baselines=baselines, as_json=as_json)
+
+
+def _measure_several(
+    seats: list[Seat], chosen: Chosen, folder: Path, *, resume: bool, baselines: bool, as_json: bool
+) -> None:
+    results = run_several(seats, chosen, folder, resume=resume, baselines=baselines, quiet=as_json)
+    if as_json:
+        print_json(results.data)
+    else:
+        show_users(Console(), results, folder)
+        print(f"users: {folder / 'users.json'}")
+    if results.unscored:
+        raise NothingScored("; ".join(results.unscored))
+
+
+def _measure_one(
+    seats: list[Seat], chosen: Chosen, folder: Path, *, resume: bool, baselines: bool, as_json: bool
+) -> None:
     (only,) = seats
     card = run_eval(
         only.plan,

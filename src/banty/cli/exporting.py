@@ -14,6 +14,7 @@ from banty.cli.inspection import taskset_of_run
 from banty.cli.plain import visible
 from banty.errors import InputError
 from banty.evals import user_of
+from banty.evals.suite import published_id
 from banty.interop import GOLDEN, KIND, ExportAbout, ExportTask, tau2_results
 from banty.interop.tau2extras import OURS
 from banty.interop.tau2tasks import bare_task, export_task, tasks_of_log
@@ -68,7 +69,7 @@ def _tasks(
         known: dict[str, Any] = json.loads(golden.read_text()) if golden.is_file() else {}
         found = {}
         for task_id, pin in pins.items():
-            key = str(pin.public.get("task_id", task_id))
+            key = published_id(pin.public, task_id)
             found[task_id] = ExportTask(key, held.get(key) or bare_task(key, known.get(task_id)))
         return found
     taskset = taskset_of_run(folder, allow_code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,8 @@ from rich.table import Table
 from banty.cli.plain import plain
 from banty.evals import GRADERS, Card, CardComparison, user_of_card, user_words
 from banty.evals.audit import Standing
+from banty.evals.graders import disagreement_in
+from banty.evals.suite import published_id
 from banty.records import Message, Rollout, ToolCall, Turn
 from banty.sweeps import SweepTable
 
@@ -112,8 +113,8 @@ def disagreement_lines(data: Mapping[str, Any]) -> list[str]:
     listed = (data.get("graders") or {}).get("disagreements", [])
     trials: dict[tuple[str, str], list[str]] = {}
     for one in listed:
-        if found := _WHICH_AND_WHY.search(one["reason"]):
-            place = str(one["public"].get("task_id", one["task"])), found.group()
+        if told := disagreement_in(one["reason"]):
+            place = published_id(one["public"], one["task"]), told
             trials.setdefault(place, []).append(str(one["trial"]))
     lines = [
         f"task {name}, trial{'s' if len(of) > 1 else ''} {', '.join(of)}: {why}" for (name, why), of in trials.items()
@@ -122,7 +123,6 @@ def disagreement_lines(data: Mapping[str, Any]) -> list[str]:
     return [*lines[:_MOST_SHOWN], *more]
 
 
-_WHICH_AND_WHY = re.compile(r"\w+ passes and .*")
 _MOST_SHOWN = 20
 
 

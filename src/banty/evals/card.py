@@ -80,9 +80,9 @@ def make_card(
         "identity": dict(identity),
         "user": user_of(identity, user_notes),
         "simulator": simulator_report(rollouts),
-        "success": _interval_json(clustered_interval(successes, method="wilson")),
-        "pass_at": {str(k): _interval_json(_over_tasks(pass_at_k(successes, k))) for k in range(1, most + 1)},
-        "pass_hat": {str(k): _interval_json(_over_tasks(pass_hat_k(successes, k))) for k in range(1, most + 1)},
+        "success": clustered_interval(successes, method="wilson").to_json(),
+        "pass_at": {str(k): _over_tasks(pass_at_k(successes, k)).to_json() for k in range(1, most + 1)},
+        "pass_hat": {str(k): _over_tasks(pass_hat_k(successes, k)).to_json() for k in range(1, most + 1)},
         "minimum_detectable_effect": detectable_shift(successes),
         "num_episodes": len(rollouts),
         "num_scored": sum(rollout.scored for rollout in rollouts),
@@ -151,7 +151,7 @@ def observed_habits(rollouts: Sequence[Rollout], habits: Mapping[str, Habit]) ->
 
 def _rate(trials: list[list[float]]) -> dict[str, JSON]:
     counts = {"lapses": int(sum(map(sum, trials))), "chances": sum(map(len, trials))}
-    return {**counts, **_interval_json(clustered_interval(trials, method="wilson"))}
+    return {**counts, **clustered_interval(trials, method="wilson").to_json()}
 
 
 def habit_table(rollouts: Sequence[Rollout], decode: Decode) -> dict[str, dict[str, JSON]]:
@@ -175,10 +175,6 @@ def _over_tasks(estimate: Any) -> Interval:
     return interval_over_tasks(estimate.per_task, method="wilson")
 
 
-def _interval_json(interval: Interval) -> dict[str, Any]:
-    return {name: getattr(interval, name) for name in ("estimate", "low", "high", "level", "n", "method")}
-
-
 def _component_means(rollouts: Sequence[Rollout]) -> dict[str, float]:
     totals: dict[str, list[float]] = {}
     for rollout in rollouts:
@@ -191,7 +187,7 @@ def _component_means(rollouts: Sequence[Rollout]) -> dict[str, float]:
 def _baseline(rollouts: Sequence[Rollout]) -> dict[str, Any]:
     interval = clustered_interval([[_success(rollout)] for rollout in rollouts], method="wilson")
     num_passed = sum(bool(rollout.outcome.success) for rollout in rollouts)
-    return {**_interval_json(interval), "num_passed": num_passed, "num_tasks": len(rollouts)}
+    return {**interval.to_json(), "num_passed": num_passed, "num_tasks": len(rollouts)}
 
 
 def _behaviour(rollouts: Sequence[Rollout]) -> dict[str, float | None]:

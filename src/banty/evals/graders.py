@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,14 @@ from banty.stats import clustered_interval
 GRADERS = ("tau2", "semantic")
 """Components that are verdicts of a grader, in the order they are shown: the benchmark's, and ours."""
 MOST_LISTED = 200
+_DISAGREES = re.compile(r"(?:tau2 passes and semantic|semantic passes and tau2) fails: .*", re.S)
+"""How an outcome says why its graders disagree."""
+
+
+def disagreement_in(reason: str) -> str:
+    """What an outcome's reason says of the two graders, without what else it says; empty where it says nothing."""
+    found = _DISAGREES.search(reason)
+    return found[0] if found else ""
 
 
 def grader_table(rollouts: Sequence[Rollout]) -> dict[str, Any]:
@@ -40,8 +49,7 @@ def _rate(rollouts: Sequence[Rollout], grader: str) -> dict[str, Any]:
     by_task: dict[str, list[float]] = {}
     for rollout in rollouts:
         by_task.setdefault(rollout.task.id, []).append(float(_verdict(rollout, grader) or 0.0))
-    interval = clustered_interval(list(by_task.values()), method="wilson")
-    return {name: getattr(interval, name) for name in ("estimate", "low", "high", "level", "n", "method")}
+    return clustered_interval(list(by_task.values()), method="wilson").to_json()
 
 
 def _listed(rollout: Rollout) -> dict[str, Any]:

@@ -133,8 +133,13 @@ def tasks_of(
 
 def audited_id(task: Task) -> str:
     """A task's id in audits: the one it was published under, or its pin."""
-    named = task.public.get("task_id")
-    return task.id if named is None else str(named)
+    return published_id(task.public, task.id)
+
+
+def published_id(public: object, otherwise: str) -> str:
+    """What a task was published under, by its public part; what it is called `otherwise` where that does not say."""
+    named = public.get("task_id") if isinstance(public, Mapping) else None
+    return otherwise if named is None else str(named)
 
 
 def fingerprint_of(taskset: Taskset, split: str, num_tasks: int | None, seed: int, without: Sequence[str] = ()) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,7 +42,7 @@ class Place:
 
     def part(self, what: str) -> Place:
         """A part of what is at this place."""
-        return replace(self, what=f"{self.what}, {what}" if self.what else what)
+        return Place(self.file, self.record, f"{self.what}, {what}" if self.what else what, self.advice)
 
     def wrong(self, expected: str, found: Any) -> InputError:
         """The error to raise for `found` where `expected` should be."""

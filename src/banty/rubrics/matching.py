@@ -61,6 +61,9 @@ class Wanted(NamedTuple):
         """Of the arguments of a call those that count here."""
         return given if self.compared is None else {name: given[name] for name in given if name in self.compared}
 
+    def is_met(self, name: str, given: Arguments) -> bool:
+        return name == self.name and self.counting(given) == self.arguments
+
     def score(self, name: str, given: Arguments) -> float:
         """How well a call meets this one, from 0 to 1."""
         return score_of(self.counting(given), self.arguments) if name == self.name else 0.0
@@ -126,7 +129,7 @@ def assign(
     found: list[Match | None] = [None] * len(calls)
     free = list(range(len(golden)))
     for place, call in enumerate(calls):
-        same = next((index for index in free if golden[index].score(*call) == 1.0), None)
+        same = next((index for index in free if golden[index].is_met(*call)), None)
         if same is not None:
             found[place] = Match(same, 1.0)
             free.remove(same)

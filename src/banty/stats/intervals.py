@@ -54,6 +54,9 @@ class Interval:
         """Whether `value` lies outside; an interval without ends excludes nothing."""
         return self.low is not None and self.high is not None and not self.low <= value <= self.high
 
+    def to_json(self) -> dict[str, float | int | str | None]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
     def __str__(self) -> str:
         if self.estimate is None:
             return "no estimate"

@@ -10,11 +10,12 @@ from typing import Any
 from banty.evals.audit import AuditFile
 from banty.evals.dependability.audit import audit_json
 from banty.evals.dependability.calls import errors_json, intents_json, tools_json
-from banty.evals.dependability.conduct import criteria_json, graders_json, habits_json, named_by
+from banty.evals.dependability.conduct import criteria_json, graders_json, habits_json
 from banty.evals.dependability.costs import Price, cost_json
 from banty.evals.dependability.facts import TaskFacts
 from banty.evals.dependability.results import CARD_FORMAT, Result, User, task_place, users_of
 from banty.evals.dependability.success import differences_json, noise_json, strata_json, success_json
+from banty.evals.suite import published_id
 from banty.evals.users import simulator_report, table
 from banty.runs.folder import manifest
 
@@ -176,7 +177,7 @@ def _short_of_trials(user: User, several: bool) -> str:
 def _task_names(result: Result) -> dict[str, str]:
     """What a task is called, by its place: the name it was published under, else the place."""
     places = {task_place(task["id"]): task.get("public") for task in result.card.data["tasks"]}
-    return {place: named_by(public, place) for place, public in places.items()}
+    return {place: published_id(public, place) for place, public in places.items()}
 
 
 def _finite(value: Any) -> Any:

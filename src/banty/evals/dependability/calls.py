@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from banty.evals.dependability.facts import NO_WRITE, OF_PUBLIC, TaskFacts, intents_of
-from banty.evals.dependability.figures import ratio, share
+from banty.evals.dependability.figures import by_task, ratio, share
 from banty.evals.dependability.results import User, task_place
 from banty.evals.dependability.success import hardest, success_json
 from banty.records import CallResult, Rollout
@@ -106,15 +106,8 @@ def _intents(user: User, facts: TaskFacts) -> tuple[Mapping[str, tuple[str, ...]
         return public, OF_PUBLIC
     if facts.intents:
         return facts.intents, facts.intent_source
-    derived = {place: _usual_writes(trials) for place, trials in _by_task(user.scored).items()}
+    derived = {place: _usual_writes(trials) for place, trials in by_task(user.scored).items()}
     return derived, "the agent's calls: the tools that change something and that half of a task's episodes called"
-
-
-def _by_task(rollouts: Sequence[Rollout]) -> Mapping[str, list[Rollout]]:
-    by_task: dict[str, list[Rollout]] = {}
-    for one in rollouts:
-        by_task.setdefault(task_place(one.task.id), []).append(one)
-    return by_task
 
 
 def _usual_writes(trials: Sequence[Rollout]) -> tuple[str, ...]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from banty.evals.dependability.facts import TaskFacts
-from banty.evals.dependability.figures import share
+from banty.evals.dependability.figures import by_task, share
 from banty.evals.dependability.results import User, task_place
-from banty.evals.graders import GRADERS
+from banty.evals.graders import GRADERS, disagreement_in
+from banty.evals.suite import published_id
 from banty.records import Rollout
 
 _NO_GRADERS: Mapping[str, Any] = {"known": False, "counts": {}, "rows": []}
-_DISAGREES = re.compile(r"(?:tau2 passes and semantic|semantic passes and tau2) fails: .*", re.S)
-"""How an outcome begins to say why its graders disagree."""
 
 
 def habits_json(user: User, facts: TaskFacts) -> dict[str, Any]:
@@ -79,18 +77,15 @@ def graders_json(user: User) -> dict[str, Any]:
         return dict(_NO_GRADERS)
     counts: Counter[str] = Counter(_named(one) for one in both)
     gates = {grader: _gates(both, grader) for grader in GRADERS}
-    by_task: dict[str, list[Rollout]] = {}
-    for one in both:
-        by_task.setdefault(task_place(one.task.id), []).append(one)
     rows = []
-    for trials in by_task.values():
+    for trials in by_task(both).values():
         differing = [one for one in trials if _named(one) in GRADERS]
         if differing:
             passes = [sum(_verdicts(one)[at] == 1.0 for one in trials) for at in range(2)]
             reasons = Counter(_reason(one, gates) for one in differing)
             rows.append(
                 {
-                    "task": named_by(trials[0].task.public, str(trials[0].task.index)),
+                    "task": published_id(trials[0].task.public, str(trials[0].task.index)),
                     "num_trials": len(trials),
                     **dict(zip(GRADERS, passes, strict=True)),
                     "reasons": dict(reasons),
@@ -118,18 +113,20 @@ def _graders_of_card(user: User) -> dict[str, Any]:
     judged, differing, listed = (found.get(name) for name in ("num_judged", "num_disagree", "disagreements"))
     if not isinstance(judged, int) or not isinstance(differing, int) or not isinstance(listed, list) or judged < 1:
         return dict(_NO_GRADERS)
-    by_task: dict[str, list[Mapping[str, Any]]] = {}
+    by_place: dict[str, list[Mapping[str, Any]]] = {}
     for one in listed:
         if isinstance(one, Mapping):
-            by_task.setdefault(task_place(str(one.get("task"))), []).append(one)
+            by_place.setdefault(task_place(str(one.get("task"))), []).append(one)
     rows: list[dict[str, Any]] = [
         {
-            "task": named_by(trials[0].get("public"), place.rpartition(":")[2]),
+            "task": published_id(trials[0].get("public"), place.rpartition(":")[2]),
             "num_trials": len(trials),
             **{name: sum(one.get(name) == 1.0 for one in trials) for name in GRADERS},
-            "reasons": dict(Counter(_disagreement(str(one.get("reason"))) for one in trials)),
+            "reasons": dict(
+                Counter(disagreement_in(str(one.get("reason"))) or str(one.get("reason")) for one in trials)
+            ),
         }
-        for place, trials in by_task.items()
+        for place, trials in by_place.items()
     ]
     num_listed = sum(row["num_trials"] for row in rows)
     which = "they differ" if num_listed == differing else f"they differ, the first {num_listed} of {differing}"
@@ -166,19 +163,8 @@ def _gates(rollouts: Sequence[Rollout], grader: str) -> set[str]:
 
 def _reason(rollout: Rollout, gates: Mapping[str, set[str]]) -> str:
     """The outcome's own words about the two where it has any, else what the one that says failure missed."""
-    if _DISAGREES.search(rollout.outcome.reason):
-        return _disagreement(rollout.outcome.reason)
+    if told := disagreement_in(rollout.outcome.reason):
+        return told
     stricter = GRADERS[1] if _named(rollout) == GRADERS[0] else GRADERS[0]
     missed = [name for name in rollout.outcome.components if name in gates[stricter] and _missed(rollout, name)]
     return f"{stricter} misses {', '.join(missed) or 'what no component names'}"
-
-
-def _disagreement(reason: str) -> str:
-    """What an outcome says of the two graders, without what else it says; all of it where it says nothing of them."""
-    found = _DISAGREES.search(reason)
-    return found[0] if found else reason
-
-
-def named_by(public: Any, index: str) -> str:
-    """The task's own name, where its public part has one."""
-    return str(public["task_id"]) if isinstance(public, Mapping) and "task_id" in public else index

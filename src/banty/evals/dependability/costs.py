@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from banty.evals.dependability.figures import interval_json, ratio, trials_by_task
+from banty.evals.dependability.figures import ratio, trials_by_task
 from banty.evals.dependability.results import User
 from banty.records import Rollout, Turn
 from banty.stats import interval_over_tasks, ratio_interval, task_means
@@ -62,7 +62,7 @@ def _row(
     episodes = [one for trials in spent.values() for one in trials]
     terms = None if price is None else {"prompt": price.prompt, "sampled": price.sampled}
     per_episode = sum(episodes) / len(episodes)
-    return {"name": name, "price": terms, "per_episode": per_episode, **interval_json(found)}
+    return {"name": name, "price": terms, "per_episode": per_episode, **found.to_json()}
 
 
 def _from_cards(user: User, prices: Sequence[Price]) -> dict[str, Any]:
@@ -102,4 +102,4 @@ def _others(rollout: Rollout) -> tuple[Turn, ...]:
 
 def _mean(rollouts: Sequence[Rollout], value: Callable[[Rollout], float]) -> dict[str, Any]:
     means = task_means(list(trials_by_task(rollouts, value).values()))
-    return interval_json(interval_over_tasks(means, bounds=None))
+    return interval_over_tasks(means, bounds=None).to_json()

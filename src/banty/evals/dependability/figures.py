@@ -7,11 +7,7 @@ from typing import Any
 
 from banty.evals.dependability.results import task_place
 from banty.records import Rollout
-from banty.stats import Interval, clustered_interval, interval_over_tasks, seed_interval, task_means
-
-
-def interval_json(found: Interval) -> dict[str, Any]:
-    return {name: getattr(found, name) for name in ("estimate", "low", "high", "level", "n", "method")}
+from banty.stats import clustered_interval, interval_over_tasks, seed_interval, task_means
 
 
 def over_both(replicates: Sequence[Sequence[float | None]]) -> dict[str, Any]:
@@ -19,28 +15,33 @@ def over_both(replicates: Sequence[Sequence[float | None]]) -> dict[str, Any]:
     over replicates, of their means; None for that where there is one."""
     per_task = task_means(list(zip(*replicates, strict=True)))
     means = [_mean(values) for values in replicates]
-    over = interval_json(seed_interval(means, bounds=(0.0, 1.0))) if len(replicates) > 1 else None
-    return {"by_task": interval_json(interval_over_tasks(per_task, method="wilson")), "over_replicates": over}
+    over = seed_interval(means, bounds=(0.0, 1.0)).to_json() if len(replicates) > 1 else None
+    return {"by_task": interval_over_tasks(per_task, method="wilson").to_json(), "over_replicates": over}
 
 
 def share(rollouts: Iterable[Rollout], value: Callable[[Rollout], float | bool | None]) -> dict[str, Any]:
     """The mean over tasks of a 0 or 1 an episode, where it is one, clustered by task; with the plain counts."""
-    by_task = trials_by_task(rollouts, value)
-    found = [one for trials in by_task.values() for one in trials]
+    values = list(trials_by_task(rollouts, value).values())
+    found = [one for trials in values for one in trials]
     counts = {"count": int(sum(found)), "of": len(found)}
-    return {**counts, **interval_json(clustered_interval(list(by_task.values()), method="wilson"))}
+    return {**counts, **clustered_interval(values, method="wilson").to_json()}
 
 
 def trials_by_task(
     rollouts: Iterable[Rollout], value: Callable[[Rollout], float | bool | None]
 ) -> Mapping[str, list[float]]:
     """A number an episode, by task; episodes without one are left out."""
-    by_task: dict[str, list[float]] = {}
+    found = {place: [value(one) for one in trials] for place, trials in by_task(rollouts).items()}
+    known = {place: [float(each) for each in values if each is not None] for place, values in found.items()}
+    return {place: values for place, values in known.items() if values}
+
+
+def by_task(rollouts: Iterable[Rollout]) -> Mapping[str, list[Rollout]]:
+    """Rollouts by the place of their task, in their order."""
+    found: dict[str, list[Rollout]] = {}
     for rollout in rollouts:
-        found = value(rollout)
-        if found is not None:
-            by_task.setdefault(task_place(rollout.task.id), []).append(float(found))
-    return by_task
+        found.setdefault(task_place(rollout.task.id), []).append(rollout)
+    return found
 
 
 def ratio(count: float, of: float) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from banty.evals.dependability.facts import TaskFacts
-from banty.evals.dependability.figures import interval_json, over_both
+from banty.evals.dependability.figures import over_both
 from banty.evals.dependability.results import Result, Trials, User
 from banty.evals.several import pairs_of
 from banty.stats import (
@@ -77,7 +77,7 @@ def strata_json(user: User, places: Sequence[str], facts: TaskFacts) -> dict[str
             idle: list[Trials] = [[facts.do_nothing.get(place)] for place in inside]
             row = {"name": name, "num_tasks": len(inside), "success": found["success"], **hardest(found)}
             known = [value for trials in idle for value in trials if value is not None]
-            told = interval_json(clustered_interval(idle, method="wilson"))
+            told = clustered_interval(idle, method="wilson").to_json()
             row["do_nothing"] = {"count": int(sum(known)), "of": len(known), **told}
             rows.append(row)
     return {"known": True, "why_not": "", "rows": rows}

@@ -74,7 +74,7 @@ class _Need:
 
     def is_met(self, call: CallResult, given: Arguments) -> bool:
         """By equal arguments; an ending, whose arguments are words, by any."""
-        return self.call.name == call.name and (self.ends or self.wanted.score(call.name, given) == 1.0)
+        return self.call.name == call.name and (self.ends or self.wanted.is_met(call.name, given))
 
 
 def find_cause(rollout: Rollout, reference: Reference) -> Finding:

@@ -8,10 +8,11 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from banty.errors import InputError
-from banty.evals.dependability.figures import interval_json, share
+from banty.evals.dependability.figures import share
 from banty.evals.dependability.results import task_place
 from banty.evals.diagnosis.causes import CAUSES, STAGES, Finding, Reference, find_cause
 from banty.evals.diagnosis.symptoms import SYMPTOMS
+from banty.evals.suite import published_id
 from banty.records import Rollout, Task
 from banty.stats import compare_on_tasks
 
@@ -73,7 +74,7 @@ def compare_diagnoses(
                     "words": words,
                     "counts": counts,
                     "of": [sum(map(len, side)) for side in trials],
-                    "difference": interval_json(compared.difference),
+                    "difference": compared.difference.to_json(),
                     "p_value": compared.p_value,
                     "num_tasks": compared.num_tasks,
                 }
@@ -166,7 +167,7 @@ def _examples(found: Sequence[_Found]) -> list[dict[str, Any]]:
 
 
 def _name_of(rollout: Rollout) -> str:
-    return str(rollout.task.public.get("task_id", rollout.task.index))
+    return published_id(rollout.task.public, str(rollout.task.index))
 
 
 def _stages(found: Sequence[_Found]) -> list[dict[str, Any]]:
